@@ -1,0 +1,1 @@
+"""pytest plugin of Callboard: the fixtures of `callboard.testing`."""
