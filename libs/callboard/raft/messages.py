@@ -92,3 +92,5 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     snapshot: SnapshotMetadata | None = None
     force: bool = False
     """Votes of a leadership transfer: stickiness to a live leader does not apply."""
+    voteless: bool = False
+    """The sender lost its data: it keeps a copy, and must not be counted in any quorum."""
