@@ -70,3 +70,36 @@ NUMBERS: dict[type, int] = {
     KeyValueDeleteTree: 5,
     TombstoneReap: 6,
 }
+
+_TYPES: dict[int, type] = {number: kind for kind, number in NUMBERS.items()}
+_PREFIXES: dict[type, bytes] = {kind: bytes([number]) for kind, number in NUMBERS.items()}
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS: dict[int, msgspec.msgpack.Decoder[Command]] = {
+    number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()
+}
+
+
+class UnknownCommand(Exception):
+    """A log entry this version cannot apply: the node must stop, never skip it."""
+
+    def __init__(self, number: int, index: int = 0, reason: str = "unknown command") -> None:
+        super().__init__(f"log entry {index}: {reason} {number}; a newer version wrote this log")
+        self.number = number
+        self.index = index
+
+
+def encode_command(command: Command) -> bytes:
+    """The bytes of a log entry's data."""
+    return _PREFIXES[type(command)] + _ENCODER.encode(command)
+
+
+def decode_command(data: bytes, index: int = 0) -> Command:
+    """The command in a log entry's data. Raises UnknownCommand naming `index`."""
+    number = data[0] if data else 0
+    decoder = _DECODERS.get(number)
+    if decoder is None:
+        raise UnknownCommand(number, index)
+    try:
+        return decoder.decode(memoryview(data)[1:])
+    except msgspec.MsgspecError as error:
+        raise UnknownCommand(number, index, f"malformed ({error}) command") from error
