@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from callboard.catalog.definitions import CheckDefinition
+from callboard.catalog.objects import Check
 from callboard.raft.messages import SnapshotMetadata
 
 
@@ -45,6 +47,22 @@ class Leader:
 
     node_id: str
     address: str
+
+
+class LocalError(Exception):
+    """The agent's own registry refuses; `status` and the text are the HTTP answer."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCheck:
+    """One of the agent's own checks: what the catalog holds of it, and how it is run."""
+
+    check: Check
+    definition: CheckDefinition
 
 
 class Engine(Protocol):
