@@ -1,0 +1,171 @@
+"""Write .env, which docker-compose.yml reads: BASE_IMAGE, BUILD_CA and SUBNET of this machine.
+
+A line that is in .env already stays as it is, unless it cannot work any more (an image that is
+gone, a network that another project has taken). A variable of the same name in the environment
+wins over both. `--fresh` makes the base image anew where no registry answers.
+
+Only the standard library: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REGISTRY_IMAGE = "python:3.13-slim-trixie"
+LOCAL_IMAGE = "callboard/base:trixie"
+PULL_TIMEOUT_S = 90.0
+REGISTRY_ANSWERS_WITHIN_S = 8.0
+BUNDLE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+BUNDLE_PLACES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+HEADER = "# Written by make from .env.example; a line that you change stays as you set it.\n"
+
+Network = ipaddress.IPv4Network
+
+
+def docker(*argv: str, timeout_s: float = 30.0) -> str | None:
+    """Return what `docker argv` prints, or None if it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            ["docker", *argv], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def has_image(image: str) -> bool:
+    """Say whether the engine holds `image`."""
+    return docker("image", "inspect", "--format", "{{.Id}}", image) is not None
+
+
+def registry_answers() -> bool:
+    """Say whether the engine's registry knows REGISTRY_IMAGE, within a few seconds."""
+    return (
+        docker("manifest", "inspect", REGISTRY_IMAGE, timeout_s=REGISTRY_ANSWERS_WITHIN_S)
+        is not None
+    )
+
+
+def base_image(kept: str | None, *, fresh: bool) -> str:
+    """Choose the base image, and make it from Debian's packages if nothing else is there."""
+    if chosen := os.environ.get("BASE_IMAGE"):
+        return chosen
+    if kept and kept not in (REGISTRY_IMAGE, LOCAL_IMAGE):
+        return kept
+    if has_image(REGISTRY_IMAGE):
+        return REGISTRY_IMAGE
+    if has_image(LOCAL_IMAGE) and not fresh:
+        return LOCAL_IMAGE
+    if registry_answers():
+        print(f"== pulling {REGISTRY_IMAGE}", flush=True)
+        if docker("pull", "-q", REGISTRY_IMAGE, timeout_s=PULL_TIMEOUT_S) is not None:
+            return REGISTRY_IMAGE
+    print("== no registry answers", flush=True)
+    made = subprocess.run([ROOT / "make" / "base-image.sh", LOCAL_IMAGE], check=False)
+    if made.returncode:
+        raise SystemExit(made.returncode)
+    return LOCAL_IMAGE
+
+
+def build_ca() -> str:
+    """Copy this machine's CA bundle into the project: a builder may read no file outside it."""
+    named = [os.environ[name] for name in BUNDLE_VARIABLES if os.environ.get(name)]
+    for place in [os.environ.get("BUILD_CA", ""), *named, *BUNDLE_PLACES]:
+        if place and Path(place).is_file() and Path(place).stat().st_size:
+            copy = ROOT / ".build" / "ca.pem"
+            copy.parent.mkdir(exist_ok=True)
+            if Path(place).resolve() != copy:
+                shutil.copyfile(place, copy)
+            return "./.build/ca.pem"
+    return "./certs/build-ca.pem"
+
+
+def taken_networks(project: str) -> set[Network]:
+    """Return the networks in use here: the engine's, but the project's own, and the host's."""
+    taken: set[Network] = set()
+    names = (docker("network", "ls", "-q") or "").split()
+    for network in json.loads(docker("network", "inspect", *names) or "[]") if names else []:
+        if (network.get("Labels") or {}).get("com.docker.compose.project") == project:
+            continue
+        for config in (network.get("IPAM") or {}).get("Config") or []:
+            taken |= _networks([config.get("Subnet", "")])
+    # the host's routes hold the project's own bridge as well: leave out what the engine has made
+    routes = (
+        subprocess.run(["ip", "-json", "route"], capture_output=True, text=True, check=False)
+        if shutil.which("ip")
+        else None
+    )
+    if routes and routes.returncode == 0:
+        taken |= _networks(
+            route.get("dst", "")
+            for route in json.loads(routes.stdout or "[]")
+            if not str(route.get("dev", "")).startswith(("br-", "docker"))
+        )
+    return taken
+
+
+def _networks(texts: Iterable[str]) -> set[Network]:
+    found: set[Network] = set()
+    for text in texts:
+        try:
+            found.add(Network(text, strict=False))
+        except ValueError:  # "default", or an IPv6 network
+            continue
+    return found
+
+
+def free_subnet(kept: str | None, taken: set[Network]) -> str:
+    """Return the first three numbers of a /24 that clashes with no network in `taken`."""
+    candidates = [f"10.85.{third}" for third in range(53, 250)]
+    for prefix in [kept or candidates[0], *candidates]:
+        if not any(Network(f"{prefix}.0/24").overlaps(network) for network in taken):
+            return prefix
+    raise SystemExit("no free network below 10.85: set SUBNET in .env (see .env.example)")
+
+
+def read(path: Path) -> dict[str, str]:
+    """Return the assignments of an .env file; {} if there is none."""
+    if not path.exists():
+        return {}
+    lines = (line.strip() for line in path.read_text().splitlines())
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def write(path: Path, values: Mapping[str, str]) -> None:
+    """Write `values` as an .env file, if that changes it."""
+    text = HEADER + "".join(f"{name}={value}\n" for name, value in values.items())
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write .env in the project's root, or at --output."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fresh", action="store_true", help="make the base image anew")
+    parser.add_argument("--output", type=Path, default=ROOT / ".env")
+    arguments = parser.parse_args(argv)
+    values = read(arguments.output)
+    project = os.environ.get("COMPOSE_PROJECT_NAME") or values.get(
+        "COMPOSE_PROJECT_NAME", "callboard"
+    )
+    values["BASE_IMAGE"] = base_image(values.get("BASE_IMAGE"), fresh=arguments.fresh)
+    values["BUILD_CA"] = build_ca()
+    values["SUBNET"] = os.environ.get("SUBNET") or free_subnet(
+        values.get("SUBNET"), taken_networks(project)
+    )
+    write(arguments.output, values)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""The programs of a stack as local processes: who runs with which arguments at which address.
+
+The compose file says the same for containers. Used by `make run` and by the process driver of the
+tests, so that both start exactly the same. No process is started here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFINITIONS = ROOT / "examples" / "consul.d"
+SERVERS = ("agent-1", "agent-2", "agent-3")
+CLIENT = "agent-4"
+NAMESERVER = "nameserver"
+NAMES = (*SERVERS, CLIENT, NAMESERVER)
+ANNOUNCING = frozenset({"agent-1", CLIENT})
+"""The agents that read the definitions in examples/consul.d."""
+
+HTTP_PORT = 8500
+DNS_PORT = 8600
+HEALTH_PORT = 9090
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each program of a stack lives on this machine."""
+
+    addresses: Mapping[str, str]
+    """Name -> its loopback address: it listens there and connects from there."""
+    directory: Path
+    """Data directories and logs are below it, one each per name."""
+    nameserver_bind: str | None = None
+    """Where the front answers DNS, if not at its own address."""
+    definitions: Path = DEFINITIONS
+    recursor: str | None = None
+    """Where the front sends other names: `HOST:PORT`, or None for the machine's own resolvers."""
+
+    def data(self, name: str) -> Path:
+        """Return the data directory of a program."""
+        return self.directory / name
+
+    def log(self, name: str) -> Path:
+        """Return the file that a program's output goes to."""
+        return self.directory / f"{name}.log"
+
+    def health_url(self, name: str, path: str = "/readyz") -> str:
+        """Return the URL of a program's health listener."""
+        return f"http://{self.addresses[name]}:{HEALTH_PORT}{path}"
+
+    def argv(self, name: str) -> list[str]:
+        """Return the command line of a program."""
+        program = self._nameserver() if name == NAMESERVER else self._agent(name)
+        return [sys.executable, "-m", "callboard.chassis.command", *program]
+
+    def _agent(self, name: str) -> list[str]:
+        address = self.addresses[name]
+        role = ["-server", f"-bootstrap-expect={len(SERVERS)}"] if name in SERVERS else []
+        definitions = [f"-config-dir={self.definitions}"] if name in ANNOUNCING else []
+        return [
+            "agent",
+            *role,
+            f"-node={name}",
+            f"-bind={address}",
+            f"-client={address}",
+            f"-source={address}",
+            f"-data-dir={self.data(name)}",
+            *definitions,
+            *(f"-retry-join={self.addresses[server]}" for server in SERVERS if server != name),
+            "-dns-port=-1",
+            f"-health={address}:{HEALTH_PORT}",
+        ]
+
+    def _nameserver(self) -> list[str]:
+        address = self.addresses[NAMESERVER]
+        catalog = ",".join(f"http://{self.addresses[name]}:{HTTP_PORT}" for name in SERVERS)
+        return [
+            "nameserver",
+            f"-bind={self.nameserver_bind or address}",
+            f"-port={DNS_PORT}",
+            f"-source={address}",
+            f"-catalog={catalog}",
+            f"-data-dir={self.data(NAMESERVER)}",
+            *([f"-recursor={self.recursor}"] if self.recursor else []),
+            f"-health={address}:{HEALTH_PORT}",
+        ]

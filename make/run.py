@@ -1,0 +1,131 @@
+"""`make run`: the programs of docker-compose.yml as local processes, in the foreground.
+
+The agents are at 127.0.0.1 to 127.0.0.4, all with Consul's ports; the nameserver answers at
+127.0.0.1:8600. Data and logs are in run/ and stay; Ctrl-C stops everything, in reverse order.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from time import monotonic
+
+from make.programs import DNS_PORT, HTTP_PORT, NAMES, NAMESERVER, ROOT, Layout
+
+READY_WITHIN_S = 60.0
+STOP_WITHIN_S = 10.0
+LAYOUT = Layout(
+    addresses={name: f"127.0.0.{number}" for number, name in enumerate(NAMES, start=1)},
+    directory=ROOT / "run",
+    nameserver_bind="127.0.0.1",
+)
+
+Programs = dict[str, subprocess.Popen[bytes]]
+
+
+def start(name: str) -> subprocess.Popen[bytes]:
+    """Start one program; its output goes to run/NAME.log."""
+    with LAYOUT.log(name).open("ab") as log:
+        return subprocess.Popen(
+            LAYOUT.argv(name),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us; the order of stopping is ours to keep
+        )
+
+
+def is_ready(name: str) -> bool:
+    """Say whether a program's /readyz answers 200."""
+    try:
+        with urllib.request.urlopen(LAYOUT.health_url(name), timeout=1.0) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def taken() -> str | None:
+    """Return an address that something else listens on, or None."""
+    places = [(LAYOUT.addresses[name], HTTP_PORT) for name in NAMES if name != NAMESERVER]
+    for place in [*places, (LAYOUT.nameserver_bind or "", DNS_PORT)]:
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(place) == 0:
+                return f"{place[0]}:{place[1]}"
+    return None
+
+
+def wait_until_ready(programs: Programs, stopped: threading.Event) -> str | None:
+    """Return None once all programs are ready, else what is wrong."""
+    deadline = monotonic() + READY_WITHIN_S
+    waiting = list(programs)
+    while waiting and not stopped.is_set():
+        waiting = [name for name in waiting if not is_ready(name)]
+        if dead := first_dead(programs):
+            return f"{dead} has stopped:\n{tail(LAYOUT.log(dead))}"
+        if waiting and monotonic() > deadline:
+            return f"not ready in {READY_WITHIN_S:.0f} s: {', '.join(waiting)}; see run/*.log"
+        stopped.wait(0.1)
+    return None
+
+
+def first_dead(programs: Programs) -> str | None:
+    """Return the name of a program that has ended, if one has."""
+    return next((name for name, process in programs.items() if process.poll() is not None), None)
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """Return the last lines of a log, indented."""
+    text = path.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join(f"    {line}" for line in text)
+
+
+def stop(programs: Programs) -> None:
+    """End all programs, the last started first; one that does not leave in time is killed."""
+    for process in reversed(programs.values()):
+        process.terminate()
+    deadline = monotonic() + STOP_WITHIN_S
+    for process in reversed(programs.values()):
+        try:
+            process.wait(max(0.1, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def main() -> int:
+    """Run until Ctrl-C, SIGTERM, or the end of one of the programs."""
+    if where := taken():
+        print(f"{where} is taken: is another stack running? (make down)", file=sys.stderr)
+        return 1
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopped.set())
+    LAYOUT.directory.mkdir(exist_ok=True)
+    programs: Programs = {}
+    try:
+        for name in NAMES:
+            programs[name] = start(name)
+            print(f"== {name:<11} {LAYOUT.addresses[name]}   log: run/{name}.log", flush=True)
+        problem = wait_until_ready(programs, stopped)
+        if problem is None and not stopped.is_set():
+            print((ROOT / "make" / "what-to-try.txt").read_text(), flush=True)
+            print("Ctrl-C stops all.", flush=True)
+        while problem is None and not stopped.wait(0.5):
+            if dead := first_dead(programs):
+                problem = f"{dead} has stopped:\n{tail(LAYOUT.log(dead))}"
+        if problem:
+            print(problem, file=sys.stderr)
+        return 1 if problem else 0
+    finally:
+        print("== stopping", flush=True)
+        stop(programs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
