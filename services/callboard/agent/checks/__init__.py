@@ -1,0 +1,1 @@
+"""Check runners: TTL, HTTP and TCP. They observe and report; what a status means is not here."""

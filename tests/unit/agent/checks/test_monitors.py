@@ -1,0 +1,97 @@
+"""Monitors report what they see, and stop when told."""
+
+import asyncio
+import random
+
+from tests.harness.eventually import eventually
+
+from callboard.agent.checks.clock import MovableClock
+from callboard.agent.checks.monitors import IntervalMonitor, TtlMonitor
+from callboard.agent.checks.probes import Result
+from callboard.agent.checks.thresholds import Thresholds
+
+
+def ttl(clock, reports):
+    return TtlMonitor(10, "10s", clock, lambda status, output: reports.append((status, output)))
+
+
+async def test_ttl_turns_critical_when_nothing_is_heard():
+    clock, reports = MovableClock(asyncio.get_running_loop()), []
+    ttl(clock, reports).start()
+    clock.advance(9)
+    assert reports == []
+    clock.advance(2)
+    assert reports == [("critical", "TTL expired (interval: 10s)")]
+
+
+async def test_ttl_begins_anew_when_heard():
+    clock, reports = MovableClock(asyncio.get_running_loop()), []
+    monitor = ttl(clock, reports)
+    monitor.start()
+    clock.advance(9)
+    monitor.heard("fine")
+    clock.advance(9)
+    assert reports == []
+    clock.advance(2)
+    assert reports == [("critical", "TTL expired (interval: 10s). Last output: fine")]
+
+
+async def test_ttl_goes_on_with_what_a_restart_left():
+    clock, reports = MovableClock(asyncio.get_running_loop()), []
+    ttl(clock, reports).start(remaining_s=3)
+    clock.advance(4)
+    assert len(reports) == 1
+
+
+async def test_ttl_stopped_reports_nothing():
+    clock, reports = MovableClock(asyncio.get_running_loop()), []
+    monitor = ttl(clock, reports)
+    monitor.start()
+    monitor.stop()
+    clock.advance(100)
+    assert reports == []
+
+
+def interval(clock, probe, reports, slots=4):
+    return IntervalMonitor(
+        probe,
+        10,
+        thresholds=Thresholds(),
+        status=lambda: reports[-1][0] if reports else "critical",
+        clock=clock,
+        rng=random.Random(1),
+        slots=asyncio.Semaphore(slots),
+        report=lambda status, output: reports.append((status, output)),
+    )
+
+
+async def test_interval_monitor_probes_each_interval():
+    clock, reports = MovableClock(asyncio.get_running_loop()), []
+
+    async def probe():
+        return Result("passing", "ok")
+
+    monitor = interval(clock, probe, reports)
+    monitor.start()
+    for expected in (1, 2, 3):
+        clock.advance(10)
+        await eventually(lambda expected=expected: len(reports) == expected)
+    monitor.stop()
+    assert reports[0] == ("passing", "ok")
+
+
+async def test_interval_monitor_does_not_pile_up_slow_probes():
+    clock, reports, running = MovableClock(asyncio.get_running_loop()), [], []
+
+    async def probe():
+        running.append(1)
+        await asyncio.get_running_loop().create_future()
+
+    monitor = interval(clock, probe, reports)
+    monitor.start()
+    clock.advance(10)
+    await eventually(lambda: running)
+    clock.advance(100)
+    await asyncio.sleep(0)
+    monitor.stop()
+    assert running == [1]

@@ -1,0 +1,96 @@
+"""One run of a check over real sockets."""
+
+import asyncio
+import contextlib
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from callboard.agent.checks.probes import HttpProbe, TcpProbe
+
+
+@contextlib.asynccontextmanager
+async def serving(status=200, text="hello", location=None, delay_s=0.0):
+    """A server that answers every path the same; yields its URL."""
+
+    async def answer(request):
+        await asyncio.sleep(delay_s)
+        if location and request.path == "/":
+            raise web.HTTPFound(location)
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def run(probe):
+    async with aiohttp.ClientSession() as session:
+        return await probe.run(session)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(200, "passing"), (204, "passing"), (429, "warning"), (404, "critical"), (503, "critical")],
+)
+async def test_http_status_code_decides(code, status):
+    async with serving(code) as url:
+        assert (await run(HttpProbe(url))).status == status
+
+
+async def test_http_output_is_worded_as_consuls():
+    async with serving(200, "fine") as url:
+        result = await run(HttpProbe(url))
+    assert result.output == f"HTTP GET {url}: 200 OK Output: fine"
+
+
+async def test_http_output_is_cut():
+    async with serving(200, "x" * 100_000) as url:
+        result = await run(HttpProbe(url))
+    assert result.output.count("x") == 4096
+
+
+async def test_http_time_limit_is_critical():
+    async with serving(delay_s=30) as url:
+        result = await run(HttpProbe(url, timeout_s=0.05))
+    assert (result.status, result.output) == (
+        "critical",
+        f'Get "{url}": context deadline exceeded',
+    )
+
+
+async def test_http_refused_connection_is_critical():
+    result = await run(HttpProbe("http://127.0.0.1:1/"))
+    assert result.status == "critical"
+
+
+async def test_http_bad_url_is_critical():
+    assert (await run(HttpProbe("nonsense"))).status == "critical"
+
+
+async def test_http_redirects_are_followed_unless_disabled():
+    async with serving(200, location="/there") as url:
+        followed = await run(HttpProbe(url))
+        stopped = await run(HttpProbe(url, disable_redirects=True))
+    assert (followed.status, stopped.status) == ("passing", "critical")
+
+
+async def test_tcp_connect_passes():
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        result = await TcpProbe(address).run()
+    assert (result.status, result.output) == ("passing", f"TCP connect {address}: Success")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:nonsense", "127.0.0.1:99999", ""])
+async def test_tcp_that_cannot_connect_is_critical(address):
+    assert (await TcpProbe(address, timeout_s=1).run()).status == "critical"
