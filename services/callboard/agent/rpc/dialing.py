@@ -1,0 +1,126 @@
+"""Outgoing connections: dial, shake hands, know who answered.
+
+`Dialer` holds what all dials of an agent share: who we are, the source address, the TLS context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from dataclasses import dataclass
+
+import msgspec
+
+from callboard.agent.rpc.connection import FramedConnection, FrameReceiver, split_address
+from callboard.agent.rpc.errors import ProtocolError, RpcUnreachable
+from callboard.agent.rpc.wire import (
+    ENCODER,
+    FRAME_BYTES_MAX,
+    MAGIC,
+    Channel,
+    FrameKind,
+    LocalMember,
+    Peer,
+    Refused,
+    Welcome,
+    decode_body,
+    encode_frame,
+    hello_of,
+)
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 2.0
+"""Of the TCP connection and the handshake together: a black hole answers neither."""
+
+_WELCOME = msgspec.msgpack.Decoder(Welcome)
+_REFUSED = msgspec.msgpack.Decoder(Refused)
+
+
+class _Handshake:
+    """The receiver until the other side has answered."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Welcome | Refused] = asyncio.get_running_loop().create_future()
+
+    def frame_received(self, kind: int, body: bytes) -> None:
+        if self.answer.done():
+            raise ProtocolError("frame before the handshake was over")
+        if kind == FrameKind.WELCOME:
+            self.answer.set_result(decode_body(_WELCOME, body))
+        elif kind == FrameKind.REFUSED:
+            self.answer.set_result(decode_body(_REFUSED, body))
+        else:
+            raise ProtocolError(f"frame of kind {kind} instead of a welcome")
+
+    def connection_lost(self, reason: str) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(ConnectionError(reason))
+
+
+@dataclass(slots=True)
+class Dialed:
+    """A connection whose handshake is done. Set `connection.receiver` before awaiting anything."""
+
+    connection: FramedConnection
+    peer: Peer
+
+
+class Dialer:
+    """Makes connections for one agent."""
+
+    def __init__(
+        self,
+        member: LocalMember,
+        *,
+        source_address: str = "",
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`source_address`: the IP address connections come from; "" = the system chooses."""
+        self.member = member
+        self._local = (source_address, 0) if source_address else None
+        self._ssl = ssl_context
+
+    async def dial(
+        self, address: str, channel: Channel, receiver: FrameReceiver | None = None
+    ) -> Dialed:
+        """Connect to "ip:port" and shake hands. Raises RpcUnreachable (nothing was sent)."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._dial(address, channel, receiver)
+        except TimeoutError as problem:
+            raise RpcUnreachable(f"{address}: no answer to the handshake", sent=False) from problem
+        except (OSError, ValueError) as problem:
+            raise RpcUnreachable(f"{address}: {problem}", sent=False) from problem
+
+    async def _dial(self, address: str, channel: Channel, receiver: FrameReceiver | None) -> Dialed:
+        host, port = split_address(address)
+        handshake = _Handshake()
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: FramedConnection(handshake, None),
+            host,
+            port,
+            ssl=self._ssl,
+            local_addr=self._local,
+        )
+        try:
+            hello = ENCODER.encode(hello_of(self.member, channel))
+            connection.send_raw(MAGIC + encode_frame(FrameKind.HELLO, hello))
+            answer = await handshake.answer
+        except BaseException:
+            connection.abort("handshake given up")
+            raise
+        if isinstance(answer, Refused):
+            connection.close()
+            log.warning(
+                "connection refused by the other agent",
+                extra={"addr": address, "channel": str(channel), "reason": answer.reason},
+            )
+            raise RpcUnreachable(f"{address}: refused: {answer.reason}", sent=False)
+        if connection.closed:
+            raise RpcUnreachable(f"{address}: closed after the handshake", sent=False)
+        connection.accept_frames_up_to(FRAME_BYTES_MAX[channel])
+        connection.receiver = receiver
+        peer = Peer(answer.node_id, answer.node_name, answer.cluster_id, address)
+        return Dialed(connection, peer)

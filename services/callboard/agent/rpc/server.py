@@ -1,0 +1,180 @@
+"""The listener on TCP 8300: shakes hands, then gives each connection to its channel.
+
+Garbage is answered by hanging up and a log line, the log lines being bounded in rate. The number
+of connections is bounded; one more is hung up on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import msgspec
+
+from callboard.agent.rpc.calls import CallReceiver
+from callboard.agent.rpc.connection import FramedConnection, FrameReceiver, join_address
+from callboard.agent.rpc.errors import ProtocolError
+from callboard.agent.rpc.wire import (
+    ENCODER,
+    FRAME_BYTES_MAX,
+    MAGIC,
+    Channel,
+    FrameKind,
+    Hello,
+    LocalMember,
+    Peer,
+    Refused,
+    Welcome,
+    answer_hello,
+    decode_body,
+    encode_frame,
+)
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 5.0
+CONNECTIONS_MAX = 1024
+"""Agents hold a handful of connections to each server."""
+LOG_LINES_PER_SECOND = 5
+
+Handler: TypeAlias = Callable[[Peer, bytes], Awaitable[bytes]]
+ChannelFactory: TypeAlias = Callable[[Peer, FramedConnection], FrameReceiver]
+
+_HELLO = msgspec.msgpack.Decoder(Hello)
+
+
+class RpcServer:
+    """Serves calls by registered handlers, and other channels by mounted factories."""
+
+    def __init__(self, member: LocalMember, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self.member = member
+        self._ssl = ssl_context
+        self._handlers: dict[str, Handler] = {}
+        self._channels: dict[Channel, ChannelFactory] = {Channel.RPC: self._serve_calls}
+        self._connections: set[FramedConnection] = set()
+        self._listener: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._logged_second = 0
+        self._logged_lines = 0
+
+    def register(self, method: str, handler: Handler) -> None:
+        """Serve calls of `method`. The handler may raise RpcError: its text is the answer."""
+        self._handlers[method] = handler
+
+    def mount(self, channel: Channel, factory: ChannelFactory) -> None:
+        """Give connections of `channel` to the receivers that `factory` makes."""
+        self._channels[channel] = factory
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. OSError if the address is taken."""
+        self._loop = asyncio.get_running_loop()
+        self._listener = await self._loop.create_server(
+            lambda: FramedConnection(None, self._made), host, port, ssl=self._ssl, backlog=256
+        )
+
+    @property
+    def port(self) -> int:
+        """The port listened on (useful after port 0)."""
+        assert self._listener is not None
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """ "ip:port" listened on."""
+        assert self._listener is not None
+        name = self._listener.sockets[0].getsockname()
+        return join_address(name[0], name[1])
+
+    async def stop(self) -> None:
+        """Stop listening and hang up on everybody; handlers at work are cancelled."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.abort("the agent stops")
+        if self._listener is not None:
+            # (from Python 3.12 on this waits for the connections too: they were aborted above)
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._listener.wait_closed()
+
+    # Handshake -----------------------------------------------------------------------------
+
+    def _made(self, connection: FramedConnection) -> None:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            self.log_rejected(connection.remote_address, "too many connections")
+            connection.abort("too many connections")
+            return
+        self._connections.add(connection)
+        connection.receiver = _Greeter(self, connection)
+
+    def forget(self, connection: FramedConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+
+    def greet(self, connection: FramedConnection, hello: Hello) -> FrameReceiver | None:
+        """Answer a HELLO; the receiver of what follows, or None if refused."""
+        answer = answer_hello(hello, self.member)
+        if isinstance(answer, Welcome) and Channel(hello.channel) not in self._channels:
+            answer = Refused(f"channel {hello.channel!r} is not served by this agent")
+        if isinstance(answer, Refused):
+            connection.send_raw(MAGIC + encode_frame(FrameKind.REFUSED, ENCODER.encode(answer)))
+            connection.close(answer.reason)
+            self.log_rejected(connection.remote_address, answer.reason, hello.node_name)
+            return None
+        channel = Channel(hello.channel)
+        connection.send_raw(MAGIC + encode_frame(FrameKind.WELCOME, ENCODER.encode(answer)))
+        connection.accept_frames_up_to(FRAME_BYTES_MAX[channel])
+        peer = Peer(hello.node_id, hello.node_name, hello.cluster_id, connection.remote_address)
+        return self._channels[channel](peer, connection)
+
+    def log_rejected(self, address: str, reason: str, name: str = "") -> None:
+        """Say that a connection was not taken; at most a few lines a second."""
+        second = int(asyncio.get_running_loop().time())
+        if second != self._logged_second:
+            self._logged_second, self._logged_lines = second, 0
+        self._logged_lines += 1
+        if self._logged_lines <= LOG_LINES_PER_SECOND:
+            log.warning(
+                "rejected an rpc connection",
+                extra={"addr": address, "reason": reason, "node": name},
+            )
+
+    def _serve_calls(self, peer: Peer, connection: FramedConnection) -> FrameReceiver:
+        return CallReceiver(self._handlers, peer, connection)
+
+
+class _Greeter:
+    """The receiver of an accepted connection: first the handshake, then passes all on."""
+
+    def __init__(self, server: RpcServer, connection: FramedConnection) -> None:
+        self._server = server
+        self._connection = connection
+        self._channel: FrameReceiver | None = None
+        self._greeted = False
+        self._timer = asyncio.get_running_loop().call_later(
+            HANDSHAKE_TIMEOUT_S, connection.abort, "no handshake in time"
+        )
+
+    def frame_received(self, kind: int, body: bytes) -> None:
+        if self._channel is not None:
+            self._channel.frame_received(kind, body)
+            return
+        if kind != FrameKind.HELLO:
+            raise ProtocolError(f"frame of kind {kind} instead of a hello")
+        if self._greeted:
+            raise ProtocolError("frame after a refusal")
+        hello = decode_body(_HELLO, body)
+        self._timer.cancel()
+        self._greeted = True
+        self._channel = self._server.greet(self._connection, hello)
+
+    def connection_lost(self, reason: str) -> None:
+        self._timer.cancel()
+        self._server.forget(self._connection)
+        if self._channel is not None:
+            self._channel.connection_lost(reason)
+        elif not self._greeted and reason != "closed by the other side":
+            self._server.log_rejected(self._connection.remote_address, reason)
