@@ -72,6 +72,7 @@ class Parsed:
     def __init__(self, flags: Mapping[str, Flag]) -> None:
         self._flags = flags
         self._values: dict[str, list[str | bool | int]] = {}
+        self._sequence: list[tuple[str, str | bool | int]] = []
         self.args: tuple[str, ...] = ()
         """The words after the flags."""
 
@@ -95,12 +96,17 @@ class Parsed:
         """All values of a repeated flag, in order."""
         return tuple(str(value) for value in self._values.get(self._flags[name].name, ()))
 
+    def in_order(self, *names: str) -> tuple[tuple[str, str], ...]:
+        """(flag, value) of these flags, in the order of the command line."""
+        return tuple((name, str(value)) for name, value in self._sequence if name in names)
+
     def _last(self, name: str) -> str | bool | int | None:
         values = self._values.get(name)
         return values[-1] if values else self._flags[name].default
 
     def _add(self, name: str, value: str | bool | int) -> None:
         self._values.setdefault(name, []).append(value)
+        self._sequence.append((name, value))
 
 
 class FlagSet:

@@ -152,6 +152,11 @@ class AgentSettings:
     these (and `config_dirs`) at reload."""
     config_dirs: tuple[Path, ...] = ()
 
+    command_line: tuple[str, ...] = ()
+    """The flags this value was built from, for `configuration.reread` at reload."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The variables this value was built from, and no others."""
+
     dev: bool = False
     """-dev: one server, in memory, plain logs, pretty JSON."""
     server: bool = False
@@ -173,7 +178,8 @@ class AgentSettings:
     dns_addresses: tuple[str, ...] = (LOOPBACK,)
     """DNS listens on each of these [client_addr, addresses.dns]."""
     source_address: str = ""
-    """Outgoing connections come from here; "" = the system chooses [SOURCE]."""
+    """Outgoing connections come from here; "" = the system chooses [source_addr, SOURCE]. A
+    bind_address on loopback other than 127.0.0.1 is its own source unless told otherwise."""
     allow_plain: bool = False
     """Let plain client listeners leave loopback [allow_plain, ALLOW_PLAIN]."""
     ports: Ports = Ports()
