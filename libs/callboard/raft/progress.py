@@ -115,10 +115,10 @@ class Progress:
         self.paused = False
         return True
 
-    def forget(self) -> None:
+    def forget(self, next_index: int) -> None:
         """It lost its data and says so: what it acknowledged is void (it counts nowhere)."""
         self._enter(ProgressState.PROBE)
-        self._set(0, self.next)
+        self._set(0, max(next_index, 1))
 
     def sent(self, last: int, size: int) -> None:
         """A pipelined append up to `last` left."""
