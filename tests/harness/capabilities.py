@@ -1,0 +1,144 @@
+"""What this machine can do, asked by doing it: a test that needs more is skipped, by name.
+
+A skip always says what is missing: `needs NAME: how to get it`. With BUDGET=ci a skip fails where
+the machine could have had what is missing (see tests/conftest.py), so that nothing goes untested
+unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+FAKETIME_PLACES = (
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Something that tests need from the machine."""
+
+    name: str
+    remedy: str
+    """What to do to get it."""
+    probe: Callable[[], bool]
+    obtainable: Callable[[], bool]
+    """Whether this machine could have it: then CI takes no skip for it."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _debian_root() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _runs(*argv: str, timeout_s: float = 20.0) -> bool:
+    """Say whether a command is there and ends with 0."""
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _engine() -> bool:
+    return (
+        _runs("docker", "info")
+        and _runs("docker", "compose", "version")
+        and _runs("docker", "buildx", "version")
+    )
+
+
+def _iptables() -> bool:
+    return os.geteuid() == 0 and _runs("iptables", "-w", "5", "-S", "INPUT")
+
+
+def _packet_loss() -> bool:
+    """The kernel knows iptables' `statistic` match: add such a rule nobody meets, and remove it."""
+    chance = ["-m", "statistic", "--mode", "random", "--probability", "0.1"]
+    rule = ["-s", "127.255.255.254", *chance, "-j", "DROP"]
+    if not _iptables() or not _runs("iptables", "-w", "5", "-A", "INPUT", *rule):
+        return False
+    return _runs("iptables", "-w", "5", "-D", "INPUT", *rule)
+
+
+def _tmpfs() -> bool:
+    """A private mount namespace may mount a tmpfs."""
+    return os.geteuid() == 0 and _runs("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
+
+
+def _strace() -> bool:
+    return os.geteuid() == 0 and _runs("strace", "-f", "-o", "/dev/null", "true")
+
+
+def faketime_library() -> Path | None:
+    """Return the library that shifts a process's wall clock, if it is installed."""
+    return next((Path(place) for place in FAKETIME_PLACES if Path(place).exists()), None)
+
+
+def _tool(name: str, package: str) -> Capability:
+    return Capability(
+        name, f"apt-get install {package}", lambda: shutil.which(name) is not None, _debian_root
+    )
+
+
+CAPABILITIES = {
+    capability.name: capability
+    for capability in (
+        Capability("linux", "Linux", lambda: sys.platform == "linux", _never),
+        Capability("root", "run as root", lambda: os.geteuid() == 0, _never),
+        Capability("engine", "a container engine, docker compose v2 and buildx", _engine, _never),
+        Capability("iptables", "root and iptables, for partitions", _iptables, _debian_root),
+        Capability("packet-loss", "a kernel with iptables' statistic match", _packet_loss, _never),
+        Capability("small-disk", "root and tmpfs, for a disk that fills up", _tmpfs, _never),
+        Capability(
+            "strace", "root, apt-get install strace, for failing fsyncs", _strace, _debian_root
+        ),
+        Capability(
+            "faketime",
+            "apt-get install libfaketime, for clocks that jump",
+            lambda: faketime_library() is not None,
+            _debian_root,
+        ),
+        _tool("dig", "bind9-dnsutils"),
+        _tool("curl", "curl"),
+        _tool("serf", "serf"),
+    )
+}
+
+
+@cache
+def has(name: str) -> bool:
+    """Say whether this machine has a capability; asked once per run."""
+    return CAPABILITIES[name].probe()
+
+
+def require(*names: str) -> None:
+    """Skip the running test unless the machine has all of `names`; the skip says what is missing.
+
+    Raises KeyError for a name that is not in CAPABILITIES.
+    """
+    for name in names:
+        if not has(name):
+            pytest.skip(f"needs {name}: {CAPABILITIES[name].remedy}")
+
+
+def skip_is_excused(reason: str) -> bool:
+    """Say whether a skip names a capability that this machine cannot have."""
+    needed, separator, name = reason.partition("needs ")
+    name = name.partition(":")[0].strip()
+    if not separator or needed.strip(" :") not in ("", "Skipped") or name not in CAPABILITIES:
+        return False
+    return not CAPABILITIES[name].obtainable() and not has(name)

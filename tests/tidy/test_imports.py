@@ -1,0 +1,156 @@
+"""Who may import whom: programs from libraries only, pure packages from next to nothing."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests.harness.sources import Module, programs_code, tracked
+
+PURE_PACKAGES = (
+    "callboard.raft",
+    "callboard.swim",
+    "callboard.catalog",
+    "callboard.agent.state",
+)
+PURE_MODULES = (
+    "callboard.dns.names",
+    "callboard.dns.answers",
+    "callboard.dns.wire",
+    "callboard.dns.cache",
+)
+PURE_MAY_IMPORT = {
+    "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "contextlib",
+    "copy", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq", "hmac",
+    "ipaddress", "itertools", "json", "logging", "math", "operator", "random", "re", "string",
+    "struct", "sys", "types", "typing", "unicodedata", "zlib",
+    "cryptography", "google_crc32c", "msgspec",
+}  # fmt: skip
+HTTP_EDGE_ONLY = {"fastapi", "pydantic", "starlette"}
+
+
+def _libraries() -> set[str]:
+    return {Path(path).parts[2] for path in tracked() if path.startswith("libs/callboard/")}
+
+
+def _programs() -> set[str]:
+    return {Path(path).parts[2] for path in tracked() if path.startswith("services/callboard/")}
+
+
+def _is_in(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _pure() -> list[Module]:
+    return [m for m in programs_code() if _is_in(m.dotted, (*PURE_PACKAGES, *PURE_MODULES))]
+
+
+def test_no_name_is_both_a_library_and_a_program() -> None:
+    assert not _libraries() & _programs()
+
+
+def test_libraries_import_no_program() -> None:
+    wrong = [
+        f"{module.path}:{line} {name}"
+        for module in programs_code()
+        if module.path.startswith("libs/")
+        for line, name in module.imports()
+        if name.startswith("callboard.") and name.split(".")[1] in _programs()
+    ]
+    assert not wrong
+
+
+def test_programs_import_no_other_program() -> None:
+    wrong = [
+        f"{module.path}:{line} {name}"
+        for module in programs_code()
+        if module.path.startswith("services/")
+        for line, name in module.imports()
+        if name.startswith("callboard.")
+        and name.split(".")[1] in _programs() - {module.dotted.split(".")[1]}
+    ]
+    assert not wrong
+
+
+def test_nothing_that_is_shipped_imports_the_tests() -> None:
+    wrong = [
+        f"{module.path}:{line} {name}"
+        for module in programs_code()
+        for line, name in module.imports()
+        if name.split(".")[0] in ("tests", "make")
+    ]
+    assert not wrong
+
+
+def test_pure_packages_import_from_the_allow_list_only() -> None:
+    """No socket, event loop, clock, randomness, environment, thread: they are arguments."""
+    wrong = []
+    for module in _pure():
+        for line, name in module.imports():
+            top = name.split(".")[0]
+            pure = _is_in(name, (*PURE_PACKAGES, *PURE_MODULES))
+            # ports.py holds the protocols between the agent's parts: types, and no code
+            seam = name.startswith("callboard.agent.ports.")
+            if not (pure or seam if top == "callboard" else top in PURE_MAY_IMPORT):
+                wrong.append(f"{module.path}:{line} {name}")
+    assert not wrong
+
+
+def test_pure_packages_use_random_as_a_type_only() -> None:
+    wrong = []
+    for module in _pure():
+        for node, called in module.calls():
+            if called.split(".")[0] == "random" or called in ("Random", "SystemRandom"):
+                wrong.append(f"{module.path}:{node.lineno} {called}")
+        wrong += [
+            f"{module.path}:{line} {name}"
+            for line, name in module.imports()
+            if name.startswith("random.") and name != "random.Random"
+        ]
+    assert not wrong
+
+
+def test_pure_packages_read_no_clock_by_datetime() -> None:
+    wrong = [
+        f"{module.path}:{node.lineno} {called}"
+        for module in _pure()
+        for node, called in module.calls()
+        if called.endswith((".now", ".utcnow", ".today")) and "datetime" in called
+    ]
+    assert not wrong
+
+
+def test_fastapi_and_pydantic_stay_at_the_http_edge() -> None:
+    wrong = [
+        f"{module.path}:{line} {name}"
+        for module in programs_code()
+        if "http" not in Path(module.path).parts
+        for line, name in module.imports()
+        if name.split(".")[0] in HTTP_EDGE_ONLY
+    ]
+    assert not wrong
+
+
+def test_uvicorn_is_touched_in_serve_only() -> None:
+    wrong = [
+        f"{module.path}:{line} {name}"
+        for module in programs_code()
+        if not module.dotted.startswith("callboard.serve")
+        for line, name in module.imports()
+        if name.split(".")[0] == "uvicorn"
+    ]
+    assert not wrong
+
+
+def test_imports_stand_at_the_top_of_a_file() -> None:
+    """Inside a function only with a `noqa: PLC0415` that says why."""
+    hidden = [
+        f"{module.path}:{inner.lineno}"
+        for module in programs_code()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+        and "PLC0415 - " not in module.text.splitlines()[inner.lineno - 1]
+    ]
+    assert not hidden

@@ -1,0 +1,106 @@
+"""What may be done in one place only: read the environment, write secrets, sleep, skip."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from tests.harness.sources import Module, modules, programs_code
+
+READ_THE_ENVIRONMENT = ("__main__.py", "libs/callboard/chassis/command.py")
+ENVIRONMENT = ("os.environ", "os.getenv", "os.environb", "os.putenv")
+SECRET = re.compile(r"\b\w*(?:_|\b)(key(?:ring|file|_path)?|cert|pem|(?:node|cluster)_?id)\b", re.I)
+WRITES = re.compile(r"\.write_(?:text|bytes)$")
+MAY_SLEEP = ("tests/harness/eventually.py",)
+MAY_SKIP = ("tests/harness/capabilities.py",)
+
+
+def _tests() -> list[Module]:
+    return [module for module in modules() if module.path.startswith("tests/")]
+
+
+def test_the_environment_is_read_in_main_only() -> None:
+    wrong = [
+        f"{module.path}:{node.lineno}"
+        for module in programs_code()
+        if not module.path.endswith(READ_THE_ENVIRONMENT)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ENVIRONMENT
+    ]
+    assert not wrong
+
+
+def test_keys_certificates_and_ids_are_never_opened_for_overwriting() -> None:
+    """They are created once, by callboard.files or os.link (see docs/decisions)."""
+    wrong = []
+    for module in programs_code():
+        for node, called in module.calls():
+            mode = [ast.unparse(argument) for argument in (*node.args, *_values(node, "mode"))]
+            opens = called in ("open", "io.open") or called.endswith(".open")
+            overwrites = opens and any(text in ("'w'", "'wb'", "'w+'", "'w+b'") for text in mode)
+            if (overwrites or WRITES.search(called)) and SECRET.search(ast.unparse(node)):
+                wrong.append(f"{module.path}:{node.lineno} {ast.unparse(node)[:80]}")
+    assert not wrong
+
+
+def _values(call: ast.Call, keyword: str) -> list[ast.expr]:
+    return [item.value for item in call.keywords if item.arg == keyword]
+
+
+def test_no_test_sleeps() -> None:
+    """A test polls with a deadline: tests.harness.eventually."""
+    wrong = [
+        f"{module.path}:{node.lineno}"
+        for module in _tests()
+        if module.path not in MAY_SLEEP
+        for node, called in module.calls()
+        if called in ("time.sleep", "sleep")
+        or (called == "asyncio.sleep" and ast.unparse(node.args[0]) not in ("0", "3600"))
+    ]
+    assert not wrong
+
+
+def test_no_test_mocks() -> None:
+    wrong = [
+        f"{module.path}:{line} {name}"
+        for module in _tests()
+        for line, name in module.imports()
+        if name.startswith("unittest") or name.split(".")[0] in ("mock", "pytest_mock")
+    ]
+    assert not wrong
+
+
+def test_tests_are_skipped_by_capability_only() -> None:
+    """`require(...)` names what is missing; nothing else skips."""
+    marks = re.compile(r"^pytest\.(skip|importorskip|mark\.skip(if)?|mark\.xfail|xfail)$")
+    wrong = [
+        f"{module.path}:{node.lineno} {ast.unparse(node)}"
+        for module in _tests()
+        if module.path not in MAY_SKIP
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and marks.match(ast.unparse(node))
+    ]
+    assert not wrong
+
+
+def test_what_a_checker_is_told_to_ignore_is_named() -> None:
+    blanket = re.compile(r"#\s*(type:\s*ignore(?!\[)|noqa(?!:\s*[A-Z]+[0-9]+))")
+    wrong = [
+        f"{module.path}:{number}"
+        for module in modules()
+        if module.path != "tests/tidy/test_seams.py"
+        for number, line in enumerate(module.text.splitlines(), start=1)
+        if blanket.search(line)
+    ]
+    assert not wrong
+
+
+def test_programs_do_not_run_without_assertions() -> None:
+    """Invariants are asserted in production code: nothing starts Python with -O."""
+    wrong = [
+        path
+        for path in ("Dockerfile", "docker-compose.yml", "Makefile")
+        if re.search(r"PYTHONOPTIMIZE|python3? -O", (Path(path)).read_text())
+    ]
+    assert not wrong
