@@ -10,12 +10,14 @@ copy per table of nodes, however many services there are.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from callboard.catalog.changes import Change
 from callboard.catalog.discovery import HealthEntry
 from callboard.catalog.objects import PASSING, Check, Node, ServiceInstance
+from callboard.catalog.pinned import PinnedTables
 
 T = TypeVar("T")
 
@@ -23,33 +25,6 @@ _Key = tuple[str, str]
 """(lower-case node name, service or check ID)."""
 
 _NO_CHECKS: tuple[Check, ...] = ()
-
-
-class PinnedTables:
-    """One version of the tables, unaffected by later writes: what snapshots and feeds encode."""
-
-    __slots__ = ("_checks", "_nodes", "_services")
-
-    def __init__(
-        self,
-        nodes: dict[str, Node],
-        services: dict[str, dict[str, ServiceInstance]],
-        checks: dict[str, dict[str, Check]],
-    ) -> None:
-        self._nodes = nodes
-        self._services = services
-        self._checks = checks
-
-    def nodes(self) -> Iterator[Node]:
-        return iter(self._nodes.values())
-
-    def services(self) -> Iterator[ServiceInstance]:
-        for table in self._services.values():
-            yield from table.values()
-
-    def checks(self) -> Iterator[Check]:
-        for table in self._checks.values():
-            yield from table.values()
 
 
 class CatalogTables:
@@ -60,6 +35,8 @@ class CatalogTables:
     """
 
     def __init__(self) -> None:
+        self.names_version = 0
+        """Moves exactly when `service_names()` gives another answer."""
         self._nodes: dict[str, Node] = {}
         self._services: dict[str, dict[str, ServiceInstance]] = {}
         self._checks: dict[str, dict[str, Check]] = {}
@@ -285,7 +262,7 @@ class CatalogTables:
 
     def put_node(self, node: Node) -> Change:
         """Add or replace a node; its services and checks stay."""
-        name = node.name.lower()
+        name = _fold(node.name)
         old = self._nodes.get(name)
         self._nodes[name] = node
         self._sorted_nodes = None
@@ -302,7 +279,7 @@ class CatalogTables:
 
     def put_service(self, service: ServiceInstance) -> Change:
         """Add or replace an instance, which may change the name of its service."""
-        node = service.node.lower()
+        node = _fold(service.node)
         table = self._writable_services(node)
         old = table.get(service.id)
         key = (node, service.id)
@@ -313,15 +290,17 @@ class CatalogTables:
         elif old.service == service.service and old.tags == service.tags:
             self._replace_service(key, old, service)
         else:
+            self._count_tags(service)  # before the old ones go: a reordered tag never vanishes
             self._unlink_service(key, old)
             self._link_service(key, service)
+            self._uncount_tags(service)
         return Change(
             service.modify_index, "put", "service", service.node, service.id, service, old
         )
 
     def put_check(self, check: Check) -> Change:
         """Add or replace a check, which may move it to another instance of the node."""
-        node = check.node.lower()
+        node = _fold(check.node)
         table = self._writable_checks(node)
         old = table.get(check.check_id)
         if old is not None:
@@ -392,7 +371,7 @@ class CatalogTables:
             del self._node_ids[node.id.lower()]
 
     def _link_service(self, key: _Key, service: ServiceInstance) -> None:
-        name = service.service.lower()
+        name = _fold(service.service)
         table = self._by_service.get(name)
         if table is None:
             table = self._by_service[name] = {}
@@ -400,15 +379,35 @@ class CatalogTables:
         self._sorted_instances.pop(name, None)
         if service.address:
             _include(self._service_addresses, service.address, key)
+        self._count_tags(service)
+
+    def _count_tags(self, service: ServiceInstance) -> None:
         counts = self._tag_counts.get(service.service)
         if counts is None:
             counts = self._tag_counts[service.service] = {}
-            self._sorted_names = None
+            self._names_changed()
         self._name_counts[service.service] = self._name_counts.get(service.service, 0) + 1
         for tag in service.tags:
             if tag not in counts:
-                self._sorted_names = None
+                self._names_changed()
             counts[tag] = counts.get(tag, 0) + 1
+
+    def _uncount_tags(self, service: ServiceInstance) -> None:
+        counts = self._tag_counts[service.service]
+        for tag in service.tags:
+            counts[tag] -= 1
+            if counts[tag] == 0:
+                del counts[tag]
+                self._names_changed()
+        self._name_counts[service.service] -= 1
+        if self._name_counts[service.service] == 0:
+            del self._name_counts[service.service]
+            del self._tag_counts[service.service]
+            self._names_changed()
+
+    def _names_changed(self) -> None:
+        self._sorted_names = None
+        self.names_version += 1
 
     def _replace_service(self, key: _Key, old: ServiceInstance, new: ServiceInstance) -> None:
         """The same instance under the same name with the same tags: the usual change."""
@@ -430,17 +429,7 @@ class CatalogTables:
         self._sorted_instances.pop(name, None)
         if service.address:
             _discard(self._service_addresses, service.address, key)
-        counts = self._tag_counts[service.service]
-        for tag in service.tags:
-            counts[tag] -= 1
-            if counts[tag] == 0:
-                del counts[tag]
-                self._sorted_names = None
-        self._name_counts[service.service] -= 1
-        if self._name_counts[service.service] == 0:
-            del self._name_counts[service.service]
-            del self._tag_counts[service.service]
-            self._sorted_names = None
+        self._uncount_tags(service)
 
     def _link_check(self, node: str, check: Check) -> None:
         table = self._instance_checks.get(node)
@@ -476,6 +465,11 @@ def _discard(table: dict[str, tuple[T, ...]], address: str, entry: T) -> None:
         table[address] = left
     else:
         del table[address]
+
+
+def _fold(name: str) -> str:
+    """The key of a name: interned, so that 100,000 keys of one node are one string."""
+    return sys.intern(name.lower())
 
 
 def _node_name(node: Node) -> str:
