@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from tests.harness.eventually import eventually
 
@@ -10,13 +12,20 @@ from callboard.agent.checks.monitors import IntervalMonitor, TtlMonitor
 from callboard.agent.checks.probes import Result
 from callboard.agent.checks.thresholds import Thresholds
 
+Reports = list[tuple[str, str]]
 
-def ttl(clock, reports):
+
+def movable() -> MovableClock:
+    return MovableClock(asyncio.get_running_loop())
+
+
+def ttl(clock: MovableClock, reports: Reports) -> TtlMonitor:
     return TtlMonitor(10, "10s", clock, lambda status, output: reports.append((status, output)))
 
 
-async def test_ttl_turns_critical_when_nothing_is_heard():
-    clock, reports = MovableClock(asyncio.get_running_loop()), []
+async def test_ttl_turns_critical_when_nothing_is_heard() -> None:
+    clock = movable()
+    reports: Reports = []
     ttl(clock, reports).start()
     clock.advance(9)
     assert reports == []
@@ -24,8 +33,9 @@ async def test_ttl_turns_critical_when_nothing_is_heard():
     assert reports == [("critical", "TTL expired (interval: 10s)")]
 
 
-async def test_ttl_begins_anew_when_heard():
-    clock, reports = MovableClock(asyncio.get_running_loop()), []
+async def test_ttl_begins_anew_when_heard() -> None:
+    clock = movable()
+    reports: Reports = []
     monitor = ttl(clock, reports)
     monitor.start()
     clock.advance(9)
@@ -36,15 +46,17 @@ async def test_ttl_begins_anew_when_heard():
     assert reports == [("critical", "TTL expired (interval: 10s). Last output: fine")]
 
 
-async def test_ttl_goes_on_with_what_a_restart_left():
-    clock, reports = MovableClock(asyncio.get_running_loop()), []
+async def test_ttl_goes_on_with_what_a_restart_left() -> None:
+    clock = movable()
+    reports: Reports = []
     ttl(clock, reports).start(remaining_s=3)
     clock.advance(4)
     assert len(reports) == 1
 
 
-async def test_ttl_stopped_reports_nothing():
-    clock, reports = MovableClock(asyncio.get_running_loop()), []
+async def test_ttl_stopped_reports_nothing() -> None:
+    clock = movable()
+    reports: Reports = []
     monitor = ttl(clock, reports)
     monitor.start()
     monitor.stop()
@@ -52,7 +64,16 @@ async def test_ttl_stopped_reports_nothing():
     assert reports == []
 
 
-def interval(clock, probe, reports, slots=4):
+def counted(reports: Reports, expected: int) -> bool:
+    return len(reports) == expected
+
+
+def interval(
+    clock: MovableClock,
+    probe: Callable[[], Awaitable[Result]],
+    reports: Reports,
+    slots: int = 4,
+) -> IntervalMonitor:
     return IntervalMonitor(
         probe,
         10,
@@ -65,27 +86,31 @@ def interval(clock, probe, reports, slots=4):
     )
 
 
-async def test_interval_monitor_probes_each_interval():
-    clock, reports = MovableClock(asyncio.get_running_loop()), []
+async def test_interval_monitor_probes_each_interval() -> None:
+    clock = movable()
+    reports: Reports = []
 
-    async def probe():
+    async def probe() -> Result:
         return Result("passing", "ok")
 
     monitor = interval(clock, probe, reports)
     monitor.start()
     for expected in (1, 2, 3):
         clock.advance(10)
-        await eventually(lambda expected=expected: len(reports) == expected)
+        await eventually(partial(counted, reports, expected))
     monitor.stop()
     assert reports[0] == ("passing", "ok")
 
 
-async def test_interval_monitor_does_not_pile_up_slow_probes():
-    clock, reports, running = MovableClock(asyncio.get_running_loop()), [], []
+async def test_interval_monitor_does_not_pile_up_slow_probes() -> None:
+    clock = movable()
+    reports: Reports = []
+    running: list[int] = []
 
-    async def probe():
+    async def probe() -> Result:
         running.append(1)
         await asyncio.get_running_loop().create_future()
+        raise AssertionError("never")
 
     monitor = interval(clock, probe, reports)
     monitor.start()

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from callboard.agent.checks.probes import HttpProbe, TcpProbe
+from callboard.agent.checks.probes import HttpProbe, Result, TcpProbe
 
 
 @contextlib.asynccontextmanager
-async def serving(status=200, text="hello", location=None, delay_s=0.0):
+async def serving(
+    status: int = 200, text: str = "hello", location: str = "", delay_s: float = 0.0
+) -> AsyncIterator[str]:
     """A server that answers every path the same; yields its URL."""
 
-    async def answer(request):
+    async def answer(request: web.Request) -> web.Response:
         await asyncio.sleep(delay_s)
         if location and request.path == "/":
             raise web.HTTPFound(location)
@@ -32,7 +35,7 @@ async def serving(status=200, text="hello", location=None, delay_s=0.0):
         await runner.cleanup()
 
 
-async def run(probe):
+async def run(probe: HttpProbe) -> Result:
     async with aiohttp.ClientSession() as session:
         return await probe.run(session)
 
@@ -41,24 +44,24 @@ async def run(probe):
     ("code", "status"),
     [(200, "passing"), (204, "passing"), (429, "warning"), (404, "critical"), (503, "critical")],
 )
-async def test_http_status_code_decides(code, status):
+async def test_http_status_code_decides(code: int, status: str) -> None:
     async with serving(code) as url:
         assert (await run(HttpProbe(url))).status == status
 
 
-async def test_http_output_is_worded_as_consuls():
+async def test_http_output_is_worded_as_consuls() -> None:
     async with serving(200, "fine") as url:
         result = await run(HttpProbe(url))
     assert result.output == f"HTTP GET {url}: 200 OK Output: fine"
 
 
-async def test_http_output_is_cut():
+async def test_http_output_is_cut() -> None:
     async with serving(200, "x" * 100_000) as url:
         result = await run(HttpProbe(url))
     assert result.output.count("x") == 4096
 
 
-async def test_http_time_limit_is_critical():
+async def test_http_time_limit_is_critical() -> None:
     async with serving(delay_s=30) as url:
         result = await run(HttpProbe(url, timeout_s=0.05))
     assert (result.status, result.output) == (
@@ -67,23 +70,23 @@ async def test_http_time_limit_is_critical():
     )
 
 
-async def test_http_refused_connection_is_critical():
+async def test_http_refused_connection_is_critical() -> None:
     result = await run(HttpProbe("http://127.0.0.1:1/"))
     assert result.status == "critical"
 
 
-async def test_http_bad_url_is_critical():
+async def test_http_bad_url_is_critical() -> None:
     assert (await run(HttpProbe("nonsense"))).status == "critical"
 
 
-async def test_http_redirects_are_followed_unless_disabled():
+async def test_http_redirects_are_followed_unless_disabled() -> None:
     async with serving(200, location="/there") as url:
         followed = await run(HttpProbe(url))
         stopped = await run(HttpProbe(url, disable_redirects=True))
     assert (followed.status, stopped.status) == ("passing", "critical")
 
 
-async def test_tcp_connect_passes():
+async def test_tcp_connect_passes() -> None:
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
@@ -92,5 +95,5 @@ async def test_tcp_connect_passes():
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:nonsense", "127.0.0.1:99999", ""])
-async def test_tcp_that_cannot_connect_is_critical(address):
+async def test_tcp_that_cannot_connect_is_critical(address: str) -> None:
     assert (await TcpProbe(address, timeout_s=1).run()).status == "critical"

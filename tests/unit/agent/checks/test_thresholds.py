@@ -26,7 +26,9 @@ from callboard.agent.checks.thresholds import Thresholds
         ),
     ],
 )
-def test_status_changes_once_its_threshold_is_reached(thresholds, results, statuses):
+def test_status_changes_once_its_threshold_is_reached(
+    thresholds: Thresholds, results: str, statuses: list[str]
+) -> None:
     letters = {"p": "passing", "w": "warning", "c": "critical"}
     current, seen = "critical", []
     for letter in results:
