@@ -1,0 +1,64 @@
+"""What all connections of a server share: limits, timers, counters, the owner of their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from callboard.serve.exchange import Answer, Dispatcher
+from callboard.serve.limits import Limits
+from callboard.serve.timerwheel import TimerWheel
+from callboard.serve.wire import DateLine
+
+if TYPE_CHECKING:
+    from callboard.serve.connection import Connection
+
+Message = MutableMapping[str, Any]
+Asgi = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+"""An ASGI 3 application (the types of the specification are as loose as this)."""
+
+
+class Observer(Protocol):
+    """Told of every answer: for the access log and metrics."""
+
+    def __call__(self, method: str, pattern: str, status: int, seconds: float) -> None: ...
+
+
+@dataclass(slots=True)
+class Core:
+    """One per server; connections hold a reference."""
+
+    loop: asyncio.AbstractEventLoop
+    app: Asgi
+    handlers: Dispatcher | None
+    limits: Limits
+    wheel: TimerWheel
+    fast_lane: bool
+    observe: Observer | None
+    date: DateLine = field(default_factory=DateLine)
+    connections: set[Connection] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    on_lost: Callable[[Connection], None] | None = None
+    stopping: bool = False
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine of a request; kept until done, cancelled by the server's stop."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def date_line(self) -> str:
+        """The Date header of this second, with its line end."""
+        return self.date.at(time.time())
+
+
+def refusal(status: int, text: str) -> Answer:
+    """A plain text error of the server itself."""
+    return Answer(status, text.encode(), content_type="text/plain; charset=utf-8")

@@ -1,0 +1,252 @@
+"""The server: listens, accepts, and stops in order. Everything per connection is in `connection`.
+
+Accepting is done here and not by `loop.create_server`, because running out of file descriptors
+must neither flood the log nor stop the service, and because connections are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from callboard.serve.connection import Connection
+from callboard.serve.core import Asgi, Core, Observer
+from callboard.serve.exchange import Dispatcher
+from callboard.serve.limits import Limits
+from callboard.serve.timerwheel import TimerWheel
+
+log = logging.getLogger(__name__)
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPT_BATCH = 64
+_TOO_MANY = (
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 57\r\nConnection: close\r\n\r\n"
+    b"Your IP is issuing too many concurrent connections, slow\n"
+)
+
+
+class Server:
+    """An HTTP/1.1 server on one host and port (port 0: any; see `port` after start).
+
+    `handlers` are asked first, for every request; what they do not know goes to `app`. With
+    `fast_lane=False` everything goes to `app`, and `handlers` give only the body limits.
+    """
+
+    def __init__(
+        self,
+        app: Asgi,
+        *,
+        handlers: Dispatcher | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+        wheel: TimerWheel | None = None,
+        fast_lane: bool = True,
+        websockets: bool = False,
+        observe: Observer | None = None,
+    ) -> None:
+        self._app = app
+        self._handlers = handlers
+        self._host = host
+        self._port = port
+        self._ssl = ssl_context
+        self._limits = limits or Limits()
+        self._wheel = wheel
+        self._fast_lane = fast_lane
+        self._websockets = websockets
+        self._observe = observe
+        self._core: Core | None = None
+        self._listeners: list[socket.socket] = []
+        self._accepting: set[int] = set()
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._clients: Counter[str] = Counter()
+        self._quiet = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._core.connections) if self._core is not None else 0
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        core = Core(
+            loop=loop,
+            app=self._app,
+            handlers=self._handlers,
+            limits=self._limits,
+            wheel=self._wheel or TimerWheel(loop),
+            fast_lane=self._fast_lane,
+            observe=self._observe,
+            on_lost=self._lost,
+        )
+        self._core = core
+        self._state = ServerState()
+        self._config = Config(
+            self._app,
+            http=Connection,
+            ws="auto" if self._websockets else "none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+        )
+        self._config.load()
+        self._listeners = await _listen(self._host, self._port, self._limits.backlog)
+        for listener in self._listeners:
+            self._resume(listener)
+
+    async def stop(self, drain_s: float = 5.0) -> None:
+        """Stop listening, end parked requests and streams, let others finish for `drain_s`."""
+        core = self._core
+        if core is None:
+            return
+        core.stopping = True
+        for listener in self._listeners:
+            self._pause(listener)
+        for task in list(self._adopting):
+            task.cancel()
+        for connection in list(core.connections):
+            connection.shut()
+        self._quiet.clear()
+        if core.connections:
+            try:
+                await asyncio.wait_for(self._quiet.wait(), drain_s)
+            except TimeoutError:
+                log.warning("cut connections at stop", extra={"count": len(core.connections)})
+        for connection in list(core.connections):
+            connection.transport.abort()
+        tasks = list(core.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._adopting, return_exceptions=True)
+        await asyncio.sleep(0)
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        if self._wheel is None:
+            core.wheel.close()
+        self._core = None
+
+    # ------------------------------------------------------------------ accepting
+
+    def _resume(self, listener: socket.socket) -> None:
+        core = self._core
+        if core is not None and not core.stopping and listener.fileno() not in self._accepting:
+            self._accepting.add(listener.fileno())
+            core.loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _pause(self, listener: socket.socket) -> None:
+        core = self._core
+        if core is not None and listener.fileno() in self._accepting:
+            self._accepting.discard(listener.fileno())
+            core.loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        core = self._core
+        assert core is not None
+        for _ in range(_ACCEPT_BATCH):
+            if len(core.connections) + len(self._adopting) >= self._limits.connections_max:
+                log.warning("connection limit reached", extra={"count": len(core.connections)})
+                self._pause(listener)
+                return
+            try:
+                accepted, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue
+            except OSError as problem:
+                if problem.errno not in _EXHAUSTED:
+                    raise
+                log.error("cannot accept connections", extra={"reason": str(problem)})
+                self._pause(listener)
+                core.wheel.add(self._limits.accept_backoff_s, lambda: self._resume(listener))
+                return
+            self._admit(core, accepted, str(address[0]))
+
+    def _admit(self, core: Core, accepted: socket.socket, client: str) -> None:
+        accepted.setblocking(False)
+        per_client = self._limits.connections_per_client_max
+        if per_client and self._clients[client] >= per_client:
+            log.warning("too many connections of one client", extra={"client": client})
+            try:
+                accepted.send(_TOO_MANY)
+            except OSError:
+                pass
+            accepted.close()
+            return
+        self._clients[client] += 1
+        task = core.loop.create_task(self._adopt(core, accepted, client))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, core: Core, accepted: socket.socket, client: str) -> None:
+        try:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await core.loop.connect_accepted_socket(
+                lambda: Connection(core, self._config, self._state),
+                accepted,
+                ssl=self._ssl,
+                ssl_handshake_timeout=self._limits.head_timeout_s if self._ssl else None,
+            )
+        except (OSError, ssl.SSLError, asyncio.CancelledError) as problem:
+            log.info("connection failed", extra={"client": client, "reason": str(problem)})
+            self._forget(client)
+            accepted.close()
+
+    def _lost(self, connection: Connection) -> None:
+        self._forget(connection.peer[0])
+        core = self._core
+        if core is None:
+            return
+        if not core.connections:
+            self._quiet.set()
+        if not core.stopping and len(core.connections) < self._limits.connections_max:
+            for listener in self._listeners:
+                if listener.fileno() not in self._accepting:
+                    self._resume(listener)
+
+    def _forget(self, client: str) -> None:
+        self._clients[client] -= 1
+        if self._clients[client] <= 0:
+            del self._clients[client]
+
+
+async def _listen(host: str, port: int, backlog: int) -> list[socket.socket]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setblocking(False)
+            listener.bind(address)
+            listener.listen(backlog)
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners

@@ -1,0 +1,167 @@
+"""A server with a few handlers, in both lanes: fast, and through Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route as StarletteRoute
+
+from callboard.serve import (
+    Answer,
+    Limits,
+    Outcome,
+    Request,
+    Route,
+    RouteTable,
+    Server,
+    StreamConnection,
+    Streamed,
+)
+from callboard.serve.adapter import endpoint
+from callboard.serve.core import Asgi
+
+
+@dataclass
+class ParkedWait:
+    """A parked request that a test releases."""
+
+    delivered: Callable[[Answer], None] | None = None
+    cancelled: bool = False
+
+    def start(self, deliver: Callable[[Answer], None]) -> None:
+        self.delivered = deliver
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def release(self, body: bytes) -> None:
+        assert self.delivered is not None
+        self.delivered(Answer(200, body))
+
+
+@dataclass
+class RecordingStream:
+    """A stream that a test writes to."""
+
+    connection: StreamConnection | None = None
+    cancelled: bool = False
+
+    def start(self, connection: StreamConnection) -> None:
+        self.connection = connection
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
+class Site:
+    """A running server and what its handlers saw."""
+
+    server: Server
+    requests: list[Request] = field(default_factory=list)
+    parked: list[ParkedWait] = field(default_factory=list)
+    streams: list[RecordingStream] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def echo(self, request: Request) -> Outcome:
+        self.requests.append(request)
+        return Answer(
+            200,
+            request.body or request.path.encode(),
+            [("X-Seen-Method", request.method)],
+            "text/plain",
+        )
+
+    def park(self, request: Request) -> Outcome:
+        self.parked.append(ParkedWait())
+        return self.parked[-1]
+
+    def stream(self, request: Request) -> Outcome:
+        self.streams.append(RecordingStream())
+        head = Answer(200, b"", [("Cache-Control", "no-store")], "text/event-stream")
+        return Streamed(head, self.streams[-1], high_water_bytes=65536, cut_bytes=4 << 20)
+
+    def large(self, request: Request) -> Outcome:
+        return Answer(200, bytes(int(request.query["size"][0])))
+
+    def broken(self, request: Request) -> Outcome:
+        raise LookupError("a mistake of ours")
+
+    async def slow(self, request: Request) -> Answer:
+        self.requests.append(request)
+        await self.gate.wait()
+        return Answer(200, b"slow")
+
+    def header(self, request: Request) -> Outcome:
+        return Answer(200, b"", [("X-Value", request.query["value"][0])])
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Site]]
+
+
+@pytest.fixture(params=[True, False], ids=["fast-lane", "asgi"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """`async with serve(limits=…) as site`: the same site in either lane."""
+    return lambda limits=None: serving(limits, fast_lane=request.param)
+
+
+@pytest.fixture
+def serve_fast() -> Serve:
+    """The site in the fast lane only."""
+    return lambda limits=None: serving(limits, fast_lane=True)
+
+
+@asynccontextmanager
+async def serving(limits: Limits | None, *, fast_lane: bool) -> AsyncIterator[Site]:
+    """A site, started and stopped."""
+    table = RouteTable()
+    server = Server(starlette_app(table), handlers=table, limits=limits, fast_lane=fast_lane)
+    site = Site(server)
+    for pattern, handler in (
+        ("/echo", site.echo),
+        ("/below/", site.echo),
+        ("/park", site.park),
+        ("/stream", site.stream),
+        ("/large", site.large),
+        ("/broken", site.broken),
+        ("/slow", site.slow),
+        ("/header", site.header),
+    ):
+        table.add(Route(handler, pattern=pattern, body_bytes_max=512 * 1024))
+    await server.start()
+    try:
+        yield site
+    finally:
+        site.gate.set()
+        await server.stop(drain_s=1.0)
+
+
+def starlette_app(table: RouteTable) -> Asgi:
+    """An application whose routes are the table's, mounted at the first request."""
+    mounted: list[Starlette] = []
+
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+        if not mounted:
+            routes = [
+                StarletteRoute(
+                    f"{route.pattern}{{rest:path}}"
+                    if route.pattern.endswith("/")
+                    else route.pattern,
+                    endpoint(route),
+                    methods=["GET", "PUT", "POST", "HEAD", "OPTIONS", "DELETE"],
+                )
+                for route in table
+            ]
+            mounted.append(Starlette(routes=routes))
+        await mounted[0](scope, receive, send)
+
+    return app
