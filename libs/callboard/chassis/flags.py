@@ -76,13 +76,18 @@ class Parsed:
         self.args: tuple[str, ...] = ()
         """The words after the flags."""
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of all flags of the set."""
+        return frozenset(self._flags)
+
     def given(self, name: str) -> bool:
         """Whether the flag stood on the command line."""
         return self._flags[name].name in self._values
 
     def text(self, name: str) -> str:
-        """The last value of a text flag."""
-        return str(self._last(name))
+        """The last value of a text flag; "" when it has neither value nor default."""
+        return str(self._last(name) or "")
 
     def switch(self, name: str) -> bool:
         """The last value of a boolean flag."""

@@ -45,7 +45,10 @@ def build(
     if parsed.args:
         raise FlagError(f"Unexpected extra arguments: {list(parsed.args)}")
     merged = read(sources(parsed))
-    merged.values.update(from_environment(environ))
+    surroundings = from_environment(environ)
+    merged.values.update(surroundings)
+    if "bind_addr" in surroundings:
+        merged.values.setdefault("client_addr", surroundings["bind_addr"])
     flags, idle = from_flags(parsed)
     for path, value in flags.items():
         put(merged.values, path, value)

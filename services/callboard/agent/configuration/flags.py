@@ -111,7 +111,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "PUBLIC_HOST": "allowed_hosts",
     "LOG_LEVEL": "log_level",
 }
-"""Variables and the keys they set; lists are separated by commas. BIND sets client_addr too."""
+"""Variables and the keys they set; lists are separated by commas. BIND is the default of
+client_addr too."""
 
 AGENT_FLAGS = FlagSet(USAGE, (row.flag for row in TABLE))
 
@@ -144,8 +145,6 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Value]:
         if key.kind is Kind.LIST:
             value = [word.strip() for word in text.split(",") if word.strip()]
         put(values, path, convert(f"environment {variable}", key, value))
-    if "bind_addr" in values:
-        values["client_addr"] = values["bind_addr"]
     return values
 
 
