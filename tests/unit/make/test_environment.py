@@ -1,0 +1,57 @@
+"""What make writes into .env."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from make.environment import free_subnet, read, write
+
+
+def test_the_first_subnet_is_taken_where_nothing_clashes() -> None:
+    assert free_subnet(None, set()) == "10.85.53"
+
+
+def test_a_clash_moves_on_to_the_next_subnet() -> None:
+    assert free_subnet(None, {IPv4Network("10.85.53.0/24")}) == "10.85.54"
+
+
+def test_a_wider_network_clashes_too() -> None:
+    assert free_subnet(None, {IPv4Network("10.85.32.0/19")}) == "10.85.64"
+
+
+def test_a_subnet_that_was_chosen_before_stays() -> None:
+    assert free_subnet("192.168.7", {IPv4Network("10.85.53.0/24")}) == "192.168.7"
+
+
+def test_a_subnet_that_was_chosen_before_is_left_where_it_clashes() -> None:
+    assert free_subnet("192.168.7", {IPv4Network("192.168.0.0/16")}) == "10.85.53"
+
+
+def test_no_free_subnet_is_said_to_the_user() -> None:
+    with pytest.raises(SystemExit, match="set SUBNET"):
+        free_subnet(None, {IPv4Network("10.0.0.0/8")})
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    values = {"SUBNET": "10.85.60", "BASE_IMAGE": "an/image:tag"}
+    write(tmp_path / ".env", values)
+    assert read(tmp_path / ".env") == values
+
+
+def test_comments_and_blank_lines_are_no_values(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# A=1\n\n B = 2 \n")
+    assert read(tmp_path / ".env") == {"B": "2"}
+
+
+def test_an_absent_file_has_no_values(tmp_path: Path) -> None:
+    assert read(tmp_path / ".env") == {}
+
+
+def test_an_unchanged_file_is_not_written_again(tmp_path: Path) -> None:
+    write(tmp_path / ".env", {"A": "1"})
+    (tmp_path / ".env").chmod(0o444)
+    before = (tmp_path / ".env").stat().st_mtime_ns
+    write(tmp_path / ".env", {"A": "1"})
+    assert (tmp_path / ".env").stat().st_mtime_ns == before

@@ -1,0 +1,58 @@
+"""The command lines of the local stack, against those of the compose file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from make.programs import ANNOUNCING, CLIENT, NAMES, NAMESERVER, ROOT, SERVERS, Layout
+
+LAYOUT = Layout(
+    addresses={name: f"127.9.9.{number}" for number, name in enumerate(NAMES, start=1)},
+    directory=Path("/nowhere"),
+)
+PLACES = {"-bind", "-client", "-source", "-node", "-data-dir", "-config-dir", "-health", "-port"}
+"""Flags that only say where: they differ between containers and processes."""
+
+
+def flags(argv: list[str]) -> set[str]:
+    """Return the names of flags, without those that only say where."""
+    return {word.partition("=")[0] for word in argv if word.startswith("-")} - PLACES
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return loaded
+
+
+def test_both_stacks_have_the_same_programs() -> None:
+    assert set(compose()) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", [*SERVERS, CLIENT])
+def test_an_agent_has_the_same_flags_in_both_stacks(name: str) -> None:
+    assert flags(LAYOUT.argv(name)[3:]) == flags(compose()[name]["command"])
+
+
+def test_the_nameserver_reads_the_same_servers_in_both_stacks() -> None:
+    def count(argv: list[str]) -> int:
+        return next(word for word in argv if word.startswith("-catalog=")).count("http://")
+
+    assert count(LAYOUT.argv(NAMESERVER)) == count(compose()[NAMESERVER]["command"]) == 3
+
+
+@pytest.mark.parametrize("name", [*SERVERS, CLIENT])
+def test_the_same_agents_announce_the_examples_in_both_stacks(name: str) -> None:
+    mounted = any("examples/consul.d" in volume for volume in compose()[name]["volumes"])
+    assert mounted == (name in ANNOUNCING)
+    assert any(word.startswith("-config-dir=") for word in LAYOUT.argv(name)) == mounted
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_listens_and_connects_at_its_own_address(name: str) -> None:
+    argv = LAYOUT.argv(name)
+    for flag in ("bind", "source"):
+        assert f"-{flag}={LAYOUT.addresses[name]}" in argv
+    assert f"-health={LAYOUT.addresses[name]}:9090" in argv
