@@ -10,8 +10,13 @@ under their canonical names. Meaning (defaults, limits) is in `definitions` and 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+import msgspec
+
+from callboard.catalog.durations import DurationError, parse_duration
 
 
 class DecodeError(ValueError):
@@ -78,6 +83,26 @@ STRINGS = ListOf(STRING)
 STRING_MAP = MapOf(STRING)
 
 
+class Mismatch(Exception):
+    """A value of another type than the field's: (place in the document, JSON value, Go type)."""
+
+    def __init__(self, struct: str, path: str, found: str, go_type: str) -> None:
+        super().__init__(path)
+        self.struct = struct
+        self.path = path
+        self.found = found
+        self.go_type = go_type
+
+
+class UnknownField(Exception):
+    """A key no field has: (the path above it, the key as written)."""
+
+    def __init__(self, path: str, key: str) -> None:
+        super().__init__(path)
+        self.path = path
+        self.key = key
+
+
 def decode(body: bytes, spec: Spec) -> dict[str, object]:
     """The fields present in a JSON body, under canonical names.
 
@@ -85,7 +110,26 @@ def decode(body: bytes, spec: Spec) -> dict[str, object]:
     `Request decode failed: json: unknown field "Frobnicate"`,
     `Request decode failed: json: cannot unmarshal string into Go struct field X.Port of type int`.
     """
-    raise NotImplementedError
+    try:
+        value = parse(body)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"json: cannot unmarshal {_json_type(value)} into Go value of type {spec.name}"
+            )
+        return _struct(value, spec, "")
+    except UnknownField as unknown:
+        raise DecodeError(
+            f'Request decode failed: json: unknown field "{unknown.key}"'
+        ) from unknown
+    except Mismatch as mismatch:
+        raise DecodeError(
+            f"Request decode failed: json: cannot unmarshal {mismatch.found} into Go struct field"
+            f" {mismatch.struct}.{mismatch.path} of type {mismatch.go_type}"
+        ) from mismatch
+    except ValueError as error:
+        raise DecodeError(f"Request decode failed: {error}") from error
 
 
 def decode_config(value: object, spec: Spec, path: str = "") -> dict[str, object]:
@@ -93,4 +137,144 @@ def decode_config(value: object, spec: Spec, path: str = "") -> dict[str, object
 
     Raises DecodeError: `invalid config key ports.htp`, or `ports.http: expected int, got string`.
     """
-    raise NotImplementedError
+    try:
+        if not isinstance(value, dict):
+            raise Mismatch(spec.name, path, _json_type(value), "object")
+        return _struct(value, spec, path)
+    except UnknownField as unknown:
+        raise DecodeError(f"invalid config key {_join(unknown.path, unknown.key)}") from unknown
+    except Mismatch as mismatch:
+        raise DecodeError(
+            f"{mismatch.path or spec.name}: expected {mismatch.go_type}, got {mismatch.found}"
+        ) from mismatch
+    except DurationError as error:
+        raise DecodeError(f"{path or spec.name}: {error}") from error
+
+
+def parse(body: bytes) -> object:
+    """The first JSON value of a body; what follows it is ignored, as Go's decoder does.
+
+    Raises ValueError with Go's text (`EOF`, `unexpected EOF`, `invalid character 'x' …`).
+    """
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise ValueError("exceeded max depth") from None
+    except msgspec.DecodeError as error:
+        text = str(error)
+    except UnicodeDecodeError:
+        raise ValueError("invalid UTF-8 in string") from None
+    if not body.strip():
+        raise ValueError("EOF")
+    if "truncated" in text:
+        raise ValueError("unexpected EOF")
+    found = _POSITION.search(text)
+    if found is None:
+        raise ValueError(text)
+    position = int(found.group(1))
+    if "trailing characters" in text and 0 < position < len(body):
+        return parse(body[:position])
+    character = body[position : position + 1].decode("latin-1") or "EOF"
+    context = next((go for ours, go in _CONTEXTS if ours in text), "in literal")
+    raise ValueError(f"invalid character '{character}' {context}")
+
+
+_POSITION = re.compile(r"\(byte (\d+)\)")
+_CONTEXTS = (
+    ("expected ':'", "after object key"),
+    ("expected ',' or '}'", "after object key:value pair"),
+    ("expected ',' or ']'", "after array element"),
+    ("object keys", "looking for beginning of object key string"),
+    ("expected '\"'", "looking for beginning of object key string"),
+    ("trailing comma", "looking for beginning of value"),
+    ("invalid character", "looking for beginning of value"),
+)
+
+
+def _struct(value: dict[object, object], spec: Spec, path: str) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for key, item in value.items():
+        name = spec.by_key.get(str(key).lower())
+        if name is None:
+            raise UnknownField(path, str(key))
+        if item is not None:
+            fields[name] = _value(item, spec.fields[name], spec.name, _join(path, str(key)))
+    return fields
+
+
+def _value(value: object, kind: Kind, struct: str, path: str) -> object:
+    if isinstance(kind, Scalar):
+        return _scalar(value, kind, struct, path)
+    if isinstance(kind, Spec):
+        if not isinstance(value, dict):
+            raise Mismatch(struct, path, _json_type(value), f"structs.{kind.name}")
+        return _struct(value, kind, path)
+    if isinstance(kind, MapOf):
+        if not isinstance(value, dict):
+            raise Mismatch(struct, path, _json_type(value), _go_type(kind))
+        return {
+            str(key): _value(item, kind.value, struct, _join(path, str(key)))
+            for key, item in value.items()
+            if item is not None or kind.value is ANYTHING
+        }
+    if isinstance(kind, StringOrList):
+        kind, value = STRINGS, [value] if isinstance(value, str) else value
+    if not isinstance(value, list):
+        raise Mismatch(struct, path, _json_type(value), _go_type(kind))
+    # A null element of a list is Go's zero value.
+    return [
+        _zero(kind.item) if item is None else _value(item, kind.item, struct, path)
+        for item in value
+    ]
+
+
+def _scalar(value: object, kind: Scalar, struct: str, path: str) -> object:
+    if kind.kind == "any":
+        return value
+    if kind.kind == "string" and isinstance(value, str):
+        return value
+    if kind.kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind.kind == "duration" and isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if kind.kind == "float":
+            return float(value)
+        if kind.kind == "duration" and abs(value) < 1 << 63:
+            return int(value)
+        if kind.kind == "integer":
+            if isinstance(value, int) and kind.minimum <= value <= kind.maximum:
+                return value
+            raise Mismatch(struct, path, f"number {value}", kind.go_type)
+    raise Mismatch(struct, path, _json_type(value), kind.go_type)
+
+
+def _zero(kind: Kind) -> object:
+    if isinstance(kind, Scalar):
+        return {"string": "", "boolean": False, "any": None}.get(kind.kind, 0)
+    return [] if isinstance(kind, ListOf | StringOrList) else {}
+
+
+def _json_type(value: object) -> str:
+    """What Go calls a JSON value in its errors."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "null" if value is None else "array" if isinstance(value, list) else "object"
+
+
+def _go_type(kind: Kind) -> str:
+    if isinstance(kind, Scalar):
+        return kind.go_type
+    if isinstance(kind, Spec):
+        return f"structs.{kind.name}"
+    if isinstance(kind, MapOf):
+        return f"map[string]{_go_type(kind.value)}"
+    return "[]string" if isinstance(kind, StringOrList) else f"[]{_go_type(kind.item)}"
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

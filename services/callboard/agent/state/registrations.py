@@ -102,7 +102,10 @@ class Registrations:
             self._digest += object_hash(service)
             self.tables.put_service(service)
         for record in checks:
+            owner = self.tables.service(record.node, record.service_id)
             check = share.check(record, record.node, *_indexes(record))
+            if owner is not None:
+                check = replace(check, service_id=owner.id)
             self._digest += object_hash(check)
             self.tables.put_check(check)
 
@@ -168,16 +171,17 @@ class Registrations:
         status = check.status or CRITICAL
         if status not in _STATUSES:
             raise Refused(f'Invalid check status: "{status}"')
-        name = ""
+        name, service_id = "", ""
         tags: tuple[str, ...] = ()
         if check.service_id:
             owner = self._owner(node, service, check.service_id, renamed)
-            name, tags = owner.service, owner.tags
+            name, tags, service_id = owner.service, owner.tags, owner.id
         return replace(
             check,
             node=node.name,
             check_id=check_id,
             status=status,
+            service_id=service_id,
             service_name=name,
             service_tags=tags,
         )
