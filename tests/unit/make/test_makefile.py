@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from make.programs import ROOT
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
