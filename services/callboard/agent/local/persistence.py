@@ -37,6 +37,7 @@ class CheckStates:
         self._known: dict[str, dict[str, object]] = {}
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._saved: dict[str, dict[str, object]] = {}
 
     def load(self) -> None:
         """Read the file; what is not readable is left out."""
@@ -77,7 +78,7 @@ class CheckStates:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self._changed.is_set():
+        if self._known != self._saved:
             await self._write()
 
     async def _run(self) -> None:
@@ -88,7 +89,9 @@ class CheckStates:
             await asyncio.sleep(WRITE_INTERVAL_S)
 
     async def _write(self) -> None:
+        known = dict(self._known)
         try:
-            await self._journal.save_state(dict(self._known))
+            await self._journal.save_state(known)
+            self._saved = known
         except OSError as problem:
             log.error("check states not saved", extra={"error": str(problem)})
