@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,11 +60,11 @@ class LocalJournal:
         if self._folder is not None:
             await self._run(self._remove, self._path(kind, identifier))
 
-    async def save_state(self, state: dict[str, object]) -> None:
+    async def save_state(self, state: Mapping[str, object]) -> None:
         """Remember every check's status."""
         if self._folder is not None:
             path = self._folder / "checks" / STATE_FILE
-            await self._run(self._replace, path, json.dumps(state).encode())
+            await self._run(self._replace, path, json.dumps(dict(state)).encode())
 
     def close(self) -> None:
         """End the thread, once what was asked is written."""
