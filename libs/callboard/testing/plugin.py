@@ -1,1 +1,21 @@
-"""pytest plugin of Callboard: the fixtures of `callboard.testing`."""
+"""pytest plugin: the fixture `catalog`, an agent for one test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from callboard.testing.inprocess import Catalog
+
+
+@pytest.fixture
+def catalog() -> Iterator[Catalog]:
+    """A whole agent in this process, empty, gone after the test."""
+    # imported here: the plugin is loaded in every pytest run of whoever installs the package
+    from callboard.testing.inprocess import Catalog  # noqa: PLC0415
+
+    with Catalog() as running:
+        yield running
