@@ -44,4 +44,4 @@ else
 fi
 
 step "pytest"
-exec $bin/python -m pytest -q --durations 10 tests
+exec $bin/python -m pytest --durations 10 tests
