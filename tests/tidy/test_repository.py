@@ -171,3 +171,11 @@ def test_every_decision_is_in_the_index() -> None:
         if re.match(r"docs/decisions/\d", path) and Path(path).name not in index
     ]
     assert not missing
+
+
+def test_the_readme_walks_through_what_make_up_prints() -> None:
+    """Each command stands in a console block after `$ `; tests/integration runs it there."""
+    readme = _read("README.md")
+    lines = _read("make/what-to-try.txt").splitlines()
+    tries = [line.strip() for line in lines if line.startswith("  ")]
+    assert [command for command in tries if f"\n$ {command}" not in readme] == []
