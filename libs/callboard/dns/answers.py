@@ -67,6 +67,9 @@ class Instances:
     depends: tuple[str, ...]
 
 
+_NO_INSTANCES = Instances((), {}, frozenset(), ())
+
+
 class Zone:
     """Answers questions from one catalog. Holds no records, only what is found per service."""
 
@@ -169,9 +172,10 @@ class Zone:
         known = self._instances.get(service)
         if known is None:
             entries = self._view.health(service)
+            if not entries:  # not kept: whoever asks has more names than we have memory
+                return _NO_INSTANCES
             known = find_instances(service, entries, only_passing=self._settings.only_passing)
-            if entries:
-                self._instances[service] = known
+            self._instances[service] = known
             for entry in entries:
                 on = self._services_on.setdefault(entry.node.name.lower(), set())
                 on.add(service)

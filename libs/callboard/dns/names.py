@@ -14,8 +14,9 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 Labels = tuple[bytes, ...]
 """Of a name, in lower case (ASCII letters only, RFC 4343), without the root."""
@@ -45,8 +46,7 @@ class Kind(enum.Enum):
     OUTSIDE = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(msgspec.Struct, frozen=True):
     """What a name asks for, in lower case."""
 
     kind: Kind

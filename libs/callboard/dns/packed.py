@@ -135,7 +135,8 @@ class Prepared:
             return Fixed(frame, 0)
         if self._units:
             start = HEADER.size + question_size + len(self._fixed)
-            return Pairs(frame, self._units, most, room, start)
+            even = Even.make(frame, self._units, most, room, start)
+            return even or Pairs(frame, self._units, most, room, start)
         if self._stride:
             fitting = min(most, room // self._stride)
             return Uniform(frame, self._buffer, self._stride, self.count, fitting)
@@ -280,6 +281,65 @@ def _units(answer: Answer) -> list[_Unit]:
         ]
         units.append(_Unit(pack_record(entry.record), target, parts[0], parts[1]))
     return units * 2
+
+
+class Even(Variant):
+    """SRV records of one size, each with one address of one size: two slices, and the pointers
+    put in by stride."""
+
+    __slots__ = (
+        "_addresses", "_authority", "_count", "_fixed", "_given", "_head", "_high", "_low",
+        "_records", "_strides", "_tail",
+    )  # fmt: skip
+
+    def __init__(self, frame: Frame, units: list[_Unit], given: int, start: int) -> None:
+        record, rest = units[0].record, units[0].additional[0][1]
+        self._head = frame.head(given, given)
+        self._fixed = frame.fixed
+        self._authority = frame.authority
+        self._tail = frame.tail
+        self._count = len(units) // 2
+        self._given = given
+        self._strides = (len(record), 2 + len(rest))
+        self._records = b"".join(unit.record for unit in units)
+        self._addresses = b"".join(b"\0\0" + unit.additional[0][1] for unit in units)
+        first = start + _SRV_TARGET_AT
+        pointers = b"".join(_pointer(first + n * len(record)) for n in range(given))
+        self._high, self._low = pointers[0::2], pointers[1::2]
+
+    @classmethod
+    def make(
+        cls, frame: Frame, units: list[_Unit], most: int, room: int, start: int
+    ) -> Even | None:
+        """The answer in this form, if it can be had in it."""
+        shapes = {
+            (len(unit.record), len(unit.additional[0][1]), unit.additional[0][0])
+            if len(unit.additional) == 1 and not unit.optional
+            else (0, 0, b"")
+            for unit in units
+        }
+        distinct = len({unit.target for unit in units}) * 2 == len(units)
+        if len(shapes) != 1 or not distinct:
+            return None
+        record, rest, owner = shapes.pop()
+        if not record or owner:
+            return None
+        given = min(most, room // (record + 2 + rest))
+        if start + given * record > POINTER_OFFSET_MAX:
+            return None
+        return cls(frame, units, given, start)
+
+    def tail(self, question: bytes, draw: float) -> bytes:
+        at = int(draw * self._count)
+        record, address = self._strides
+        end = at + self._given
+        addresses = bytearray(self._addresses[at * address : end * address])
+        addresses[0::address] = self._high
+        addresses[1::address] = self._low
+        records = self._records[at * record : end * record]
+        return b"".join(
+            (self._head, question, self._fixed, records, self._authority, addresses, self._tail)
+        )
 
 
 class Pairs(Variant):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from callboard.dns.names import LABEL_OCTETS_MAX, NAME_OCTETS_MAX
 
@@ -89,8 +90,7 @@ class Option(enum.IntEnum):
     EDE = 15
 
 
-@dataclass(frozen=True, slots=True)
-class Edns:
+class Edns(msgspec.Struct, frozen=True):
     """The OPT record of a query."""
 
     payload_size: int
@@ -102,8 +102,7 @@ class Edns:
     """It has no options at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """A question that can be answered."""
 
     id: int
@@ -118,8 +117,7 @@ class Query:
     edns: Edns | None
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(msgspec.Struct, frozen=True):
     """A packet that gets an error code and no more."""
 
     id: int
