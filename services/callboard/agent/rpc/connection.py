@@ -135,6 +135,16 @@ class FramedConnection(asyncio.Protocol):
         if self.closed:
             raise ConnectionError(self._reason)
 
+    def pause_reading(self) -> None:
+        """Take nothing more from the socket; the other side comes to wait."""
+        if self._transport is not None and not self.closed and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._transport is not None and not self.closed and not self._transport.is_reading():
+            self._transport.resume_reading()
+
     def close(self, reason: str = "closed here") -> None:
         """Send what is queued, then hang up."""
         if not self.closed and self._transport is not None:

@@ -71,6 +71,9 @@ class PeerLink:
         if connection is None or connection.pending_bytes > self._limit:
             return False
         connection.send(FrameKind.MESSAGE, body)
+        if self._channel is Channel.HEARTBEAT:
+            # At once: an answer to a heartbeat waits for nothing else that this tick does.
+            connection.flush()
         return True
 
     # FrameReceiver: the other side never speaks on a one-way link -----------------------------

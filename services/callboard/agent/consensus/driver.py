@@ -1,0 +1,567 @@
+"""RaftDriver: the `Engine` of a server agent. From a data directory to committed commands.
+
+Its life: open the log, or wait until the cluster is founded; run the member; on the way out hand
+leadership over. Callers see proposals and read barriers only; where the leader is, and that it
+changed meanwhile, is settled here, within the time they give.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from callboard.agent.consensus.applier import Overwritten
+from callboard.agent.consensus.disk import Disk
+from callboard.agent.consensus.formation import Formation, Status
+from callboard.agent.consensus.identity import ClusterMark, load_mark, save_mark
+from callboard.agent.consensus.member import Hooks, RaftMember, ReadDropped
+from callboard.agent.consensus.network import PeerNetwork
+from callboard.agent.consensus.remote import RemoteReads, propose_at
+from callboard.agent.consensus.segment_log import (
+    MAX_ENTRY_BYTES,
+    LogFailed,
+    Recovered,
+    SegmentLog,
+    create_log,
+    has_log,
+    open_log,
+)
+from callboard.agent.consensus.settings import ConsensusSettings
+from callboard.agent.consensus.snapshots import SnapshotStore
+from callboard.agent.consensus.snapshotting import Snapshotting
+from callboard.agent.consensus.state_hashes import StateHashes
+from callboard.agent.consensus.transfer import SnapshotInbox
+from callboard.agent.ports import (
+    Applied,
+    EngineError,
+    Leader,
+    NoLeader,
+    ProposalUnknown,
+    StateMachine,
+)
+from callboard.agent.rpc import Dialer, LocalMember, Peer, RpcClient, RpcServer
+from callboard.agent.rpc.engine_wire import NotLeaderHere
+from callboard.agent.rpc.wire import ENCODER
+from callboard.raft.errors import NotLeader, ProposalDropped, RaftError
+from callboard.raft.messages import Configuration, Message
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POLL_S = 0.1
+"""How soon to look for a leader again when nothing tells that there is one."""
+STOP_WRITE_TIMEOUT_S = 5.0
+READY_TIMEOUT_S = 60.0
+NO_LEADER = "No cluster leader"
+"""Consul's text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the driver stands on; each may be a simulated one."""
+
+    data: Disk
+    """The data directory: the cluster's mark."""
+    raft: Disk
+    """Its directory for log and snapshots."""
+    state: StateMachine
+    server: RpcServer
+    client: RpcClient
+    dialer: Dialer
+    address_of: Callable[[str], str | None]
+    """Node id -> "ip:port" of its RPC listener, as gossip knows it; may change at any time."""
+    servers: Callable[[], Mapping[str, str]]
+    """The same for every other server known alive: whom to found a cluster with."""
+    after_apply: Callable[[], None]
+    """Called once after each slice of applied entries: wake who waits."""
+    on_fatal: Callable[[str], None]
+    """The process must leave; why. Called once."""
+    state_hash: Callable[[], int] | None = None
+    """Hash of the state machine's state, to be compared between agents (I12)."""
+    now: Callable[[], float] = time.monotonic
+    rng: random.Random
+
+
+class RaftDriver:
+    """Consensus of one server agent. Implements `Engine`."""
+
+    def __init__(
+        self, settings: ConsensusSettings, local: LocalMember, surroundings: Surroundings
+    ) -> None:
+        self._settings = settings
+        self._local = local
+        self._around = surroundings
+        self._mark: ClusterMark | None = None
+        self._member: RaftMember | None = None
+        self._inbox: SnapshotInbox | None = None
+        self._snapshotting: Snapshotting | None = None
+        self._formation: Formation | None = None
+        self._remote: RemoteReads | None = None
+        self._hashes = StateHashes()
+        self._ready = False
+        self._failed = ""
+        self._stopping = False
+        self._listeners: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started_at = surroundings.now()
+        self._network = PeerNetwork(
+            surroundings.dialer,
+            surroundings.server,
+            surroundings.address_of,
+            surroundings.rng,
+            receive=self._receive,
+            inbox=lambda: self._inbox,
+        )
+
+    # Life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the log and run, or begin to look for the cluster; returns without a leader.
+
+        Raises LogCorrupt, ForeignLog, SnapshotCorrupt, IdentityError, LogFailed or OSError: the
+        text tells a person what to do, and nothing was changed.
+        """
+        self._change = asyncio.Event()
+        raft, mark = self._around.raft, load_mark(self._around.data)
+        if has_log(raft):
+            opened, recovered = open_log(
+                raft,
+                mark.cluster_id if mark is not None else "",
+                segment_bytes=self._settings.segment_bytes,
+            )
+            if mark is None:
+                mark = ClusterMark(recovered.cluster_id, recovered.configuration.voters)
+                save_mark(self._around.data, mark)
+            self._run(mark, opened, recovered)
+        elif mark is not None:
+            self._run_without_vote(mark)
+        else:
+            self._formation = Formation(
+                self._local,
+                self._settings.bootstrap_expect,
+                servers=self._around.servers,
+                client=self._around.client,
+                now=self._around.now,
+            )
+            self._own(self._found(self._formation))
+
+    async def stop(self) -> None:
+        """Leave gracefully: a leader hands over first. Everything acknowledged is durable."""
+        self._stopping = True
+        member = self._member
+        if member is not None and member.is_leader:
+            await self._hand_over(member)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._remote is not None:
+            await self._remote.stop()
+        if self._snapshotting is not None:
+            await self._snapshotting.stop()
+        if member is not None:
+            await member.stop(STOP_WRITE_TIMEOUT_S)
+        if self._inbox is not None:
+            self._inbox.stop()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Be called, on the loop, whenever leader, term, role or readiness changed."""
+        self._listeners.append(listener)
+
+    async def transfer_leadership(self, to: str = "") -> bool:
+        """Hand leadership to voter `to` ("" = the one that holds most); True once done."""
+        member = self._member
+        if member is None or not member.is_leader:
+            return False
+        target = to or self._best_successor(member)
+        if not target:
+            return False
+        try:
+            member.core.transfer_leadership(target, self._around.now())
+        except RaftError as problem:
+            log.info("cannot hand leadership over", extra={"to": target, "reason": str(problem)})
+            return False
+        member.schedule()
+        deadline = asyncio.get_running_loop().time() + 2 * self._settings.election_s
+        while member.is_leader and asyncio.get_running_loop().time() < deadline:
+            await self._wait_for_change(deadline)
+        return not member.is_leader
+
+    # Engine --------------------------------------------------------------------------------
+
+    async def propose(self, command: bytes, timeout_s: float = 7.0) -> Applied:
+        """Commit `command`; return once applied on the leader and here.
+
+        Raises NoLeader (nothing was done), ProposalUnknown, EngineError.
+        """
+        if len(command) > MAX_ENTRY_BYTES:
+            raise EngineError(f"a command of {len(command)} bytes exceeds {MAX_ENTRY_BYTES}")
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            try:
+                return await self._propose_once(command, deadline)
+            except (NotLeader, NotLeaderHere, ProposalDropped, Overwritten):
+                # Certain not to be committed: it is safe to propose it again.
+                await self._pause(deadline)
+
+    async def read_index(self, timeout_s: float = 7.0) -> int:
+        """A linearizable read barrier: returns once the local state may be read (I9).
+
+        Raises NoLeader.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            self._check_alive()
+            try:
+                if self.is_leader:
+                    return await self.read_here(deadline)
+                if self._remote is not None:
+                    return await _within(deadline, self._remote.read())
+            except (NotLeader, NotLeaderHere, ProposalDropped, ReadDropped):
+                pass
+            except TimeoutError as problem:
+                raise NoLeader(NO_LEADER) from problem
+            await self._pause(deadline)
+
+    @property
+    def ready(self) -> bool:
+        """True from the first read barrier on: all known committed at the last stop, and all
+        that the leader had committed when it was asked, is applied."""
+        return self._ready and not self._failed
+
+    @property
+    def leader(self) -> Leader | None:
+        """The leader as this member knows it."""
+        if self._member is None or not self._member.core.leader:
+            return None
+        return Leader(self._member.core.leader, self.leader_address)
+
+    @property
+    def leader_address(self) -> str:
+        """ "ip:port" of the leader's RPC listener, "" while unknown."""
+        if self._member is None or not self._member.core.leader:
+            return ""
+        return self._around.address_of(self._member.core.leader) or ""
+
+    @property
+    def is_leader(self) -> bool:
+        return self._member is not None and self._member.is_leader
+
+    @property
+    def term(self) -> int:
+        return self._member.core.term if self._member is not None else 0
+
+    @property
+    def last_contact_s(self) -> float:
+        """Seconds since the leader was last heard, or since the start; 0.0 on a live leader."""
+        since_start_s = self._around.now() - self._started_at
+        if self._member is None:
+            return since_start_s
+        return min(self._member.last_contact_s(), since_start_s)
+
+    @property
+    def commit_index(self) -> int:
+        return self._member.core.commit if self._member is not None else 0
+
+    @property
+    def applied_index(self) -> int:
+        """The last index applied here."""
+        return self._around.state.applied_index
+
+    @property
+    def voters(self) -> tuple[tuple[str, str], ...]:
+        """(node id, "ip:port") of every voter."""
+        if self._member is None:
+            return ()
+        voters = self._member.core.membership.configuration.voters
+        return tuple((voter, self._around.address_of(voter) or "") for voter in voters)
+
+    @property
+    def cluster_id(self) -> str:
+        """The id of the cluster, "" while this server belongs to none."""
+        return self._local.cluster_id
+
+    def trouble(self) -> str | None:
+        """Why this server is not healthy, or None."""
+        if self._failed:
+            return self._failed
+        if self._member is None:
+            if self._formation is not None and self._formation.stranger:
+                return "a cluster exists without this server: it has no vote and no data"
+            return "not part of a cluster yet"
+        if self._member.stalled_for_s:
+            return f"the disk does not answer since {self._member.stalled_for_s:.1f} s"
+        if self._member.core.voteless:
+            return "this server lost its log: it follows, but has no vote until it is replaced"
+        return None if self._ready else "the log is not applied yet"
+
+    # For the rpc methods (serving.py) -------------------------------------------------------
+
+    def status(self) -> Status:
+        """What this server says of itself to another."""
+        leader = self.leader
+        return Status(
+            node_id=self._local.node_id,
+            cluster_id=self.cluster_id,
+            expect=self._settings.bootstrap_expect,
+            voters=tuple(voter for voter, _ in self.voters),
+            leader_id=leader.node_id if leader else "",
+            leader_address=leader.address if leader else "",
+            term=self.term,
+            commit=self.commit_index,
+            ready=self.ready,
+            last_contact_s=self.last_contact_s,
+        )
+
+    async def propose_here(self, command: bytes, deadline: float) -> Applied:
+        """Propose as the leader, until the loop's time `deadline`.
+
+        Raises NotLeader, ProposalDropped, Overwritten (nothing was committed), ProposalUnknown.
+        """
+        member = self._member
+        if member is None or not member.is_leader:
+            raise NotLeaderHere(NO_LEADER)
+        try:
+            return await _within(deadline, member.propose(command))
+        except TimeoutError as problem:
+            raise ProposalUnknown("not committed in time: it may be yet") from problem
+
+    async def read_here(self, deadline: float) -> int:
+        """A read barrier as the leader. Raises NotLeader, ReadDropped, TimeoutError."""
+        member = self._member
+        if member is None or not member.is_leader:
+            raise NotLeaderHere(NO_LEADER)
+        return await _within(deadline, member.read())
+
+    async def promise(self, peer: Peer, body: bytes) -> bytes:
+        """Whether this server founds a cluster with the voters named."""
+        if self._formation is None or self._member is not None:
+            return ENCODER.encode(False)
+        return await self._formation.promise(peer, body)
+
+    def told_hash(self, peer: Peer, index: int, value: int) -> None:
+        """The leader's state hash at `index` came."""
+        member = self._member
+        if member is None or member.core.leader != peer.node_id:
+            return
+        try:
+            self._hashes.told(index, value)
+        except Exception as problem:
+            member.fail(problem)
+
+    # Beginning -----------------------------------------------------------------------------
+
+    async def _found(self, formation: Formation) -> None:
+        mark = await formation.run()
+        try:
+            opened, recovered = create_log(
+                self._around.raft,
+                mark.cluster_id,
+                Configuration(mark.voters),
+                segment_bytes=self._settings.segment_bytes,
+            )
+            # After the log: a mark without a log means that the log was lost.
+            save_mark(self._around.data, mark)
+        except (LogFailed, OSError) as problem:
+            self._fatal(problem)
+            return
+        self._run(mark, opened, recovered)
+
+    def _run_without_vote(self, mark: ClusterMark) -> None:
+        mark = msgspec.structs.replace(mark, may_vote=False)
+        save_mark(self._around.data, mark)
+        log.error(
+            "the raft log is gone but this node was a voter: it follows without a vote, for it "
+            "cannot know what it promised; replace it by a server with an empty data directory",
+            extra={"cluster": mark.cluster_id},
+        )
+        opened, recovered = create_log(
+            self._around.raft,
+            mark.cluster_id,
+            Configuration(mark.voters),
+            segment_bytes=self._settings.segment_bytes,
+        )
+        self._run(mark, opened, recovered)
+
+    def _run(self, mark: ClusterMark, opened: SegmentLog, recovered: Recovered) -> None:
+        around = self._around
+        self._mark = mark
+        self._local.cluster_id = mark.cluster_id
+        store = SnapshotStore(around.raft, mark.cluster_id)
+        if recovered.snapshot is not None:
+            around.state.restore(recovered.snapshot, store.chunks(recovered.snapshot))
+        store.clean(recovered.snapshot)
+        self._inbox = SnapshotInbox(store)
+        snapshotting = self._snapshotting = Snapshotting(
+            self._settings, around.state, self._inbox, self._network, recovered.snapshot
+        )
+        member = self._member = RaftMember(
+            self._settings,
+            self._local.node_id,
+            opened=opened,
+            recovered=recovered,
+            state=around.state,
+            network=self._network,
+            hooks=Hooks(
+                after_slice=self._applied,
+                on_hash_due=self._hash_due,
+                on_change=self._changed,
+                on_snapshot_message=snapshotting.send,
+                on_install=snapshotting.install,
+                on_failed=self._fatal,
+            ),
+            may_vote=mark.may_vote,
+            now=around.now,
+            rng=around.rng,
+        )
+        snapshotting.attach(member)
+        self._remote = RemoteReads(
+            around.client,
+            leader_address=lambda: self.leader_address,
+            wait_applied=member.applier.wait,
+        )
+        log.info(
+            "raft starts",
+            extra={
+                "cluster": mark.cluster_id,
+                "voters": list(mark.voters),
+                "term": recovered.hard_state.term,
+                "last_index": recovered.last_index,
+                "known_commit": recovered.commit,
+            },
+        )
+        member.start()
+        self._own(self._become_ready())
+
+    async def _become_ready(self) -> None:
+        while not self._ready:
+            try:
+                # The leader's commit index covers all that we knew committed.
+                await self.read_index(READY_TIMEOUT_S)
+                self._ready = True
+            except NoLeader:
+                log.warning("still not ready: no leader was found")
+            except EngineError:
+                return
+        self._changed()
+
+    # What the member tells -------------------------------------------------------------------
+
+    def _receive(self, message: Message, urgent: bool) -> None:
+        if self._member is not None:
+            self._member.receive(message, urgent)
+
+    def _applied(self, index: int) -> None:
+        self._around.after_apply()
+        if self._snapshotting is not None:
+            self._snapshotting.applied(index)
+
+    def _hash_due(self, index: int) -> None:
+        if self._around.state_hash is None:
+            return
+        value = self._around.state_hash()
+        self._hashes.record(index, value)
+        if self.is_leader:
+            self._own(self._tell_hash(index, value))
+
+    async def _tell_hash(self, index: int, value: int) -> None:
+        body = ENCODER.encode((index, value))
+        calls = [
+            self._around.client.call(address, "state_hash", body, 1.0)
+            for voter, address in self.voters
+            if address and voter != self._local.node_id
+        ]
+        # Best effort: the next hash says the same.
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+        member, mark = self._member, self._mark
+        if member is not None and mark is not None and member.core.voteless and mark.may_vote:
+            # What the core found out about its directory must outlive this process.
+            self._mark = msgspec.structs.replace(mark, may_vote=False)
+            save_mark(self._around.data, self._mark)
+        for listener in self._listeners:
+            listener()
+
+    def _fatal(self, problem: Exception) -> None:
+        if not self._failed:
+            self._failed = f"consensus has stopped: {problem}"
+            log.critical("consensus cannot go on: the agent leaves", exc_info=problem)
+            self._change.set()
+            self._around.on_fatal(self._failed)
+
+    # Waiting -------------------------------------------------------------------------------
+
+    async def _propose_once(self, command: bytes, deadline: float) -> Applied:
+        self._check_alive()
+        if self.is_leader:
+            return await self.propose_here(command, deadline)
+        address = self.leader_address
+        member = self._member
+        if not address or member is None:
+            raise NotLeaderHere(NO_LEADER)
+        remaining_s = max(0.001, deadline - asyncio.get_running_loop().time())
+        applied = await propose_at(self._around.client, address, command, remaining_s)
+        reached: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        member.applier.wait(applied.index, reached)
+        try:
+            await _within(deadline, reached)
+        except TimeoutError as problem:
+            raise ProposalUnknown("committed, but not applied here in time") from problem
+        return applied
+
+    def _check_alive(self) -> None:
+        if self._failed:
+            raise EngineError(self._failed)
+        if self._stopping:
+            raise EngineError("the agent stops")
+
+    async def _pause(self, deadline: float) -> None:
+        """Wait for a change of leadership, or a little. Raises NoLeader past the deadline."""
+        if asyncio.get_running_loop().time() >= deadline:
+            raise NoLeader(NO_LEADER)
+        await self._wait_for_change(deadline)
+
+    async def _wait_for_change(self, deadline: float) -> None:
+        change = self._change
+        until = min(deadline, asyncio.get_running_loop().time() + POLL_S)
+        try:
+            async with asyncio.timeout_at(until):
+                await change.wait()
+        except TimeoutError:
+            pass
+
+    async def _hand_over(self, member: RaftMember) -> None:
+        if member.core.membership.other_voters() and await self.transfer_leadership():
+            log.info("leadership handed over", extra={"to": member.core.leader})
+
+    def _best_successor(self, member: RaftMember) -> str:
+        """The voter that holds most of the log and was heard last."""
+        progress = {
+            peer: found
+            for peer in member.core.membership.other_voters()
+            if (found := member.core.progress.get(peer)) is not None and not found.voteless
+        }
+        live = self._around.now() - self._settings.election_s
+        candidates = [peer for peer, found in progress.items() if found.heard_at >= live]
+        return max(candidates, key=lambda peer: progress[peer].match, default="")
+
+    def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _within(deadline: float, future: asyncio.Future[T]) -> T:
+    async with asyncio.timeout_at(deadline):
+        return await future

@@ -1,0 +1,93 @@
+"""Who this agent is, as its data directory tells: node id, and the mark of its cluster.
+
+    node-id        the UUID of this node
+    cluster.json   written once the server belongs to a cluster: its id, the voters it was formed
+                   with, and whether this server may vote
+
+A voter's identity lives in its directory. Log gone but mark there: the vote it once gave is
+forgotten, so it must not vote again. Everything gone: it gets a new id, and is a stranger.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+
+from callboard.agent.consensus.disk import Disk
+
+NODE_ID_FILE = "node-id"
+MARK_FILE = "cluster.json"
+_NAMESPACE = uuid.UUID("6a0e4f0e-52f5-4d7b-9d3e-2f1d6c0f8b11")
+
+
+class IdentityError(Exception):
+    """The data directory says something else than the configuration, or cannot be read."""
+
+
+class ClusterMark(msgspec.Struct, frozen=True):
+    """What a server remembers of its cluster outside the log."""
+
+    cluster_id: str
+    voters: tuple[str, ...]
+    may_vote: bool = True
+    format: int = 1
+
+
+def cluster_id_of(datacenter: str, voters: tuple[str, ...]) -> str:
+    """The id of the cluster that these voters form: all of them work out the same."""
+    return str(uuid.uuid5(_NAMESPACE, f"{datacenter}/{','.join(sorted(voters))}"))
+
+
+def load_node_id(disk: Disk, wanted: str = "") -> str:
+    """The node id in the directory; made and kept there if there is none (`wanted` if given).
+
+    Raises IdentityError if the directory has another id than `wanted`, or none that can be read.
+    """
+    if NODE_ID_FILE in disk.names():
+        file = disk.open(NODE_ID_FILE)
+        found = file.read(0, 100).decode("ascii", "replace").strip()
+        file.close()
+        try:
+            uuid.UUID(found)
+        except ValueError as problem:
+            raise IdentityError(f"file {NODE_ID_FILE}: {found!r} is not a UUID") from problem
+        if wanted and wanted.lower() != found.lower():
+            raise IdentityError(f"the data directory belongs to node {found}, not to {wanted}")
+        return found.lower()
+    node_id = wanted.lower() or str(uuid.uuid4())
+    write_whole(disk, NODE_ID_FILE, node_id.encode("ascii") + b"\n")
+    return node_id
+
+
+def load_mark(disk: Disk) -> ClusterMark | None:
+    """The cluster's mark, None if the server belongs to none. Raises IdentityError."""
+    if MARK_FILE not in disk.names():
+        return None
+    file = disk.open(MARK_FILE)
+    data = file.read(0, file.size())
+    file.close()
+    try:
+        return msgspec.json.decode(data, type=ClusterMark)
+    except msgspec.MsgspecError as problem:
+        raise IdentityError(f"file {MARK_FILE}: {problem}") from problem
+
+
+def save_mark(disk: Disk, mark: ClusterMark) -> None:
+    """Keep the mark: durable on return. Raises OSError."""
+    write_whole(disk, MARK_FILE, msgspec.json.encode(mark) + b"\n")
+
+
+def write_whole(disk: Disk, name: str, data: bytes) -> None:
+    """Write a small file so that it is there whole or not at all, and durable on return."""
+    temporary = f"{name}.tmp"
+    if temporary in disk.names():
+        disk.remove(temporary)
+    file = disk.create(temporary)
+    try:
+        file.write(0, data)
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(temporary, name)
+    disk.sync_directory()

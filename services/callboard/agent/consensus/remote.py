@@ -1,0 +1,127 @@
+"""A server's dealings with the leader elsewhere: proposals carried to it, read barriers shared.
+
+All readers of one loop tick share one question to the leader; a question under way is never
+joined, for a barrier must begin after the call it answers (I9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from callboard.agent.ports import Applied, ProposalUnknown
+from callboard.agent.rpc import RpcClient, RpcFailed, RpcUnreachable
+from callboard.agent.rpc.engine_wire import (
+    INDEX,
+    OUTCOME,
+    Barrier,
+    NotLeaderHere,
+    Proposal,
+    from_rpc,
+)
+from callboard.agent.rpc.wire import ENCODER
+
+ROUNDS_MAX = 2
+"""Questions under way; more readers wait for the next, and share it."""
+ROUND_TIMEOUT_S = 2.0
+
+
+async def propose_at(client: RpcClient, address: str, command: bytes, timeout_s: float) -> Applied:
+    """Have the leader at `address` commit a command.
+
+    Raises NotLeaderHere if nothing was done, ProposalUnknown if nobody knows, EngineError.
+    """
+    body = ENCODER.encode(Proposal(timeout_s, command))
+    try:
+        answer = await client.call(address, "propose_here", body, timeout_s)
+    except RpcUnreachable as problem:
+        if problem.sent:
+            raise ProposalUnknown(str(problem)) from problem
+        raise NotLeaderHere(str(problem)) from problem
+    except RpcFailed as problem:
+        raise from_rpc(str(problem)) from problem
+    try:
+        outcome = OUTCOME.decode(answer)
+    except msgspec.MsgspecError as problem:
+        raise ProposalUnknown(f"{address}: malformed answer") from problem
+    return Applied(outcome.index, outcome.value)
+
+
+class RemoteReads:
+    """Read barriers of a member that does not lead."""
+
+    def __init__(
+        self,
+        client: RpcClient,
+        *,
+        leader_address: Callable[[], str],
+        wait_applied: Callable[[int, asyncio.Future[int]], None],
+    ) -> None:
+        """`leader_address()` is "" while unknown; `wait_applied(index, future)` resolves the
+        future once the index is applied here."""
+        self._client = client
+        self._leader_address = leader_address
+        self._wait_applied = wait_applied
+        self._callers: list[asyncio.Future[int]] = []
+        self._scheduled = False
+        self._rounds: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def read(self) -> asyncio.Future[int]:
+        """A barrier asked for after this call; fails with NotLeaderHere: ask again."""
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._callers.append(future)
+        self._schedule()
+        return future
+
+    async def stop(self) -> None:
+        """Give up the questions under way."""
+        rounds = list(self._rounds)
+        for task in rounds:
+            task.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and len(self._rounds) < ROUNDS_MAX:
+            self._scheduled = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._scheduled = False
+        callers = [future for future in self._callers if not future.done()]
+        self._callers.clear()
+        if callers:
+            task = self._loop.create_task(self._ask(callers))
+            self._rounds.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._rounds.discard(task)
+        if self._callers:
+            self._schedule()
+
+    async def _ask(self, callers: list[asyncio.Future[int]]) -> None:
+        try:
+            index = await self._ask_leader()
+        except (NotLeaderHere, asyncio.CancelledError) as problem:
+            for future in callers:
+                if not future.done():
+                    future.set_exception(NotLeaderHere(str(problem)))
+            if isinstance(problem, asyncio.CancelledError):
+                raise
+            return
+        for future in callers:
+            self._wait_applied(index, future)
+
+    async def _ask_leader(self) -> int:
+        address = self._leader_address()
+        if not address:
+            raise NotLeaderHere("no leader is known")
+        body = ENCODER.encode(Barrier(ROUND_TIMEOUT_S))
+        try:
+            answer = await self._client.call(address, "read_index_here", body, ROUND_TIMEOUT_S)
+            return INDEX.decode(answer)
+        except (RpcUnreachable, RpcFailed, msgspec.MsgspecError) as problem:
+            raise NotLeaderHere(str(problem)) from problem

@@ -1,0 +1,67 @@
+"""What engines say to each other over rpc: proposals, read barriers, and errors as texts.
+
+"propose", "read_index"             served by every server: it finds the leader itself
+"propose_here", "read_index_here"   served by the leader only: nothing is forwarded twice
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from callboard.agent.ports import EngineError, NoLeader, NotReady, ProposalUnknown
+from callboard.agent.rpc.errors import RpcError
+
+
+class Proposal(msgspec.Struct, frozen=True, array_like=True):
+    """A command, and for how long its proposer waits."""
+
+    timeout_s: float
+    command: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """An `Applied` on the wire."""
+
+    index: int
+    value: bool | int | str | None
+
+
+class Barrier(msgspec.Struct, frozen=True, array_like=True):
+    """A read barrier, and for how long it is waited for."""
+
+    timeout_s: float
+
+
+PROPOSAL = msgspec.msgpack.Decoder(Proposal)
+OUTCOME = msgspec.msgpack.Decoder(Outcome)
+BARRIER = msgspec.msgpack.Decoder(Barrier)
+INDEX = msgspec.msgpack.Decoder(int)
+
+TIMEOUT_MAX_S = 600.0
+"""No caller waits longer, whatever it says."""
+
+_KINDS: dict[str, type[EngineError]] = {
+    "NoLeader": NoLeader,
+    "ProposalUnknown": ProposalUnknown,
+    "NotReady": NotReady,
+    "EngineError": EngineError,
+}
+
+
+class NotLeaderHere(EngineError):
+    """The server asked does not lead, or not for long: nothing was done, ask another."""
+
+
+_KINDS["NotLeaderHere"] = NotLeaderHere
+
+
+def to_rpc(problem: EngineError) -> RpcError:
+    """An engine's error as the text of an answer."""
+    kind = type(problem).__name__
+    return RpcError(f"{kind if kind in _KINDS else 'EngineError'}: {problem}")
+
+
+def from_rpc(text: str) -> EngineError:
+    """The engine's error that such a text stands for."""
+    kind, _, rest = text.partition(": ")
+    return _KINDS[kind](rest) if kind in _KINDS else EngineError(text)
