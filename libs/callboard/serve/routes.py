@@ -1,7 +1,8 @@
 """A table of routes by path, exact or by prefix, as Go's ServeMux understands patterns.
 
 A pattern that ends in "/" matches every path below it; the longest pattern wins; others match
-exactly. Methods are the handler's business: a path that exists answers 405 itself.
+exactly, and so does "/" (for all other paths there is the fallback). Methods are the handler's
+business: a path that exists answers 405 itself.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class RouteTable:
 
     def add(self, route: Route) -> None:
         """Add a route under its pattern; twice the same pattern is a mistake of ours."""
-        table = self._below if route.pattern.endswith("/") else self._exact
+        below = route.pattern.endswith("/") and route.pattern != "/"
+        table = self._below if below else self._exact
         assert route.pattern.startswith("/") and route.pattern not in table, route.pattern
         table[route.pattern] = route
-        if table is self._below:
+        if below:
             self._depth = max(self._depth, route.pattern.count("/"))
 
     def find(self, method: str, path: str) -> Route | None:

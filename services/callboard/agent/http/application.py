@@ -1,0 +1,135 @@
+"""The API assembled: resources of all endpoints, as routes and as an application.
+
+api = build_api(context)
+Server(api.app, handlers=api.routes, …)
+rpc_server.register("http", lambda peer, body: api.serve_forwarded(body))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from callboard.agent.http.agent import AgentEndpoints
+from callboard.agent.http.agent_process import AgentProcessEndpoints
+from callboard.agent.http.catalog import CatalogEndpoints
+from callboard.agent.http.consistency import Reads
+from callboard.agent.http.context import ApiContext
+from callboard.agent.http.feed import FeedEndpoint
+from callboard.agent.http.forward import ForwardedService, Forwarder
+from callboard.agent.http.frame import Call, Frame, Resource, json_answer
+from callboard.agent.http.health import HealthEndpoints
+from callboard.agent.http.kv import KeyValueEndpoints
+from callboard.agent.http.later import LaterEndpoints
+from callboard.agent.http.problems import PLAIN
+from callboard.agent.http.status import StatusEndpoints
+from callboard.catalog import render
+from callboard.serve import Answer, LazyApp, Outcome, RouteTable
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the agent serves."""
+
+    routes: RouteTable
+    """For `Server(handlers=…)`: every path, with 404 as the fallback."""
+    app: LazyApp
+    """For `Server(app)`: the same as a FastAPI application, built when first needed."""
+    resources: tuple[Resource, ...]
+    """Every path there is, for documentation and for tests that walk all of them."""
+    serve_forwarded: Callable[[bytes], Awaitable[bytes]]
+    """The server's handler of the rpc method "http"."""
+
+
+def build_api(context: ApiContext) -> Api:
+    """Assemble the API of one agent."""
+    forward = Forwarder(context, context.forwarding) if context.forwarding is not None else None
+    frame = Frame(context, forward)
+    documents = _Documents(lambda: _build(resources, routes))
+    resources = (*_resources(context), *documents.resources())
+    routes = RouteTable(frame.not_found())
+    table: dict[str, Resource] = {}
+    for resource in resources:
+        routes.add(frame.route(resource))
+        table[resource.pattern] = resource
+    for resource in resources:
+        root = resource.pattern.rstrip("/")
+        if resource.pattern.endswith("/") and root and root not in table:
+            routes.add(frame.moved(resource.pattern))
+
+    def find(path: str) -> Resource | None:
+        route = routes.find("GET", path)
+        return table.get(route.pattern) if route is not None else None
+
+    return Api(routes, documents.app, resources, ForwardedService(frame, find))
+
+
+def build_app(context: ApiContext) -> FastAPI:
+    """The API as a FastAPI application, at once (imports FastAPI)."""
+    api = build_api(context)
+    return _build(api.resources, api.routes)
+
+
+def _build(resources: Iterable[Resource], routes: RouteTable) -> FastAPI:
+    from callboard.agent.http.documents import build_application  # noqa: PLC0415 - slow to import
+
+    return build_application(resources, routes)
+
+
+def _resources(context: ApiContext) -> Iterable[Resource]:
+    reads = Reads(context)
+    yield Resource("/", {"GET": _greet}, "Which agent this is", replicated=False, tags=("status",))
+    for endpoints in (
+        StatusEndpoints(context),
+        AgentProcessEndpoints(context),
+        AgentEndpoints(context),
+        CatalogEndpoints(context, reads),
+        HealthEndpoints(context, reads),
+        KeyValueEndpoints(context, reads),
+        FeedEndpoint(context),
+        LaterEndpoints(),
+    ):
+        yield from endpoints.resources()
+
+
+def _greet(call: Call) -> Outcome:
+    return Answer(200, b"Consul Agent", content_type=PLAIN)
+
+
+class _Documents:
+    """/openapi.json and /docs, made of the FastAPI application when somebody asks."""
+
+    def __init__(self, build: Callable[[], FastAPI]) -> None:
+        self._built: FastAPI | None = None
+        self._build = build
+        self.app = LazyApp(self._make)
+
+    def _make(self) -> FastAPI:
+        self._built = self._build()
+        return self._built
+
+    def resources(self) -> Iterable[Resource]:
+        """The paths served here."""
+        for pattern, endpoint, summary in (
+            ("/openapi.json", self.schema, "This description"),
+            ("/docs", self.page, "This description, for people"),
+        ):
+            yield Resource(pattern, {"GET": endpoint}, summary, replicated=False, tags=("docs",))
+
+    async def schema(self, call: Call) -> Answer:
+        """OpenAPI 3."""
+        await self.app.app()
+        assert self._built is not None
+        return json_answer(render.json(await asyncio.to_thread(self._built.openapi)))
+
+    async def page(self, call: Call) -> Answer:
+        """Swagger's page; its script comes from a content delivery network."""
+        from callboard.agent.http.documents import documentation_page  # noqa: PLC0415
+
+        await self.app.app()
+        return Answer(200, documentation_page(), content_type="text/html; charset=utf-8")

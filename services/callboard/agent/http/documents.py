@@ -1,0 +1,72 @@
+"""The API as a FastAPI application: documentation, and every route for the slow lane.
+
+FastAPI takes most of a second to import on a busy machine, so nothing imports this module before
+somebody asks for the documentation (or the fast lane is off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request as HttpRequest
+from starlette.responses import HTMLResponse, Response
+
+from callboard.agent.http.frame import Resource
+from callboard.catalog.version import VERSION
+from callboard.serve import Dispatcher
+from callboard.serve.adapter import Endpoint, endpoint
+
+_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"]
+
+
+def build_application(resources: Iterable[Resource], routes: Dispatcher) -> FastAPI:
+    """The resources with tags as documented routes; behind them, what `routes` finds for a path."""
+    app = FastAPI(
+        title="Callboard",
+        version=VERSION,
+        description="Who is here: the service catalog, by Consul's HTTP API.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+
+    async def anything(request: HttpRequest) -> Response:
+        route = routes.find(request.method, request.scope["path"])
+        assert route is not None, "the routes have a fallback"
+        return await endpoint(route)(request)
+
+    for resource in resources:
+        if resource.tags:
+            _document(app, resource, anything)
+    app.router.add_route("/{path:path}", anything, methods=_METHODS, include_in_schema=False)
+    return app
+
+
+def documentation_page() -> bytes:
+    """The page at /docs."""
+    page: HTMLResponse = get_swagger_ui_html(openapi_url="/openapi.json", title="Callboard")
+    return bytes(page.body)
+
+
+def _document(app: FastAPI, resource: Resource, serve: Endpoint) -> None:
+    path = resource.pattern
+    if path.endswith("/") and path != "/":
+        path += "{" + (resource.rest or "rest") + ":path}"
+
+    async def handle(request: HttpRequest) -> Response:
+        return await serve(request)
+
+    for method, handler in resource.methods.items():
+        name = resource.pattern.strip("/").replace("/", "-")
+        app.add_api_route(
+            path,
+            handle,
+            methods=[method],
+            summary=resource.summary,
+            description=(handler.__doc__ or "").strip(),
+            tags=list(resource.tags),
+            operation_id=f"{method.lower()}-{name}",
+            response_class=Response,
+        )

@@ -1,0 +1,98 @@
+"""/v1/health/…: instances with their checks (Consul: HTTP API, Health)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from callboard.agent.http import views
+from callboard.agent.http.catalog import required
+from callboard.agent.http.consistency import Reads
+from callboard.agent.http.context import ApiContext
+from callboard.agent.http.frame import Call, Resource, json_answer
+from callboard.agent.http.parameters import other_peer, passing, refuse_later, tags
+from callboard.agent.http.problems import ApiError
+from callboard.catalog import render
+from callboard.catalog.changes import WatchKey
+from callboard.catalog.objects import CRITICAL, PASSING, WARNING, Check
+from callboard.serve import Answer, Outcome
+
+CHECKS = WatchKey("checks")
+_STATES = frozenset({"any", PASSING, WARNING, CRITICAL})
+
+
+class HealthEndpoints:
+    """See the module."""
+
+    def __init__(self, context: ApiContext, reads: Reads) -> None:
+        self._store = context.store
+        self._reads = reads
+
+    def resources(self) -> Iterable[Resource]:
+        """The paths served here."""
+        for pattern, endpoint, summary, rest in (
+            ("service/", self.service, "A service's instances with node and checks", "service"),
+            ("connect/", self.none, "Mesh-capable instances: none", "service"),
+            ("ingress/", self.none, "Ingress gateways of a service: none", "service"),
+            ("checks/", self.checks, "A service's checks", "service"),
+            ("node/", self.node, "A node's checks", "node"),
+            ("state/", self.state, "All checks in a state", "state"),
+        ):
+            yield Resource(
+                f"/v1/health/{pattern}", {"GET": endpoint}, summary, rest, tags=("health",)
+            )
+
+    def service(self, call: Call) -> Outcome:
+        """Every instance, or with ?passing those whose checks all pass."""
+        refuse_later(call.request)
+        name = required(call.rest, "Missing service name")
+        only_passing = passing(call.request)
+        wanted = tags(call.request)
+
+        def made() -> Answer:
+            found = [] if other_peer(call.request) else self._store.health(name)
+            entries = views.entries(call.rights, found)
+            return json_answer(
+                render.array(
+                    render.health_entry_json(entry)
+                    for entry in entries
+                    if (not only_passing or entry.status == PASSING)
+                    and views.has_tags(entry.service.tags, wanted)
+                )
+            )
+
+        return self._reads.discovery(call.request, WatchKey("service", name), made)
+
+    def none(self, call: Call) -> Outcome:
+        """No instance here is part of a mesh."""
+        name = required(call.rest, "Missing service name")
+        return self._reads.discovery(
+            call.request, WatchKey("service", name), lambda: json_answer(b"[]")
+        )
+
+    def checks(self, call: Call) -> Outcome:
+        """The checks of a service's instances."""
+        name = required(call.rest, "Missing service name")
+        return self._checks(
+            call, WatchKey("service", name), lambda: self._store.service_checks(name)
+        )
+
+    def node(self, call: Call) -> Outcome:
+        """The checks on a node, its services' too."""
+        name = required(call.rest, "Missing node name")
+        return self._checks(call, WatchKey("node", name), lambda: self._store.node_checks(name))
+
+    def state(self, call: Call) -> Outcome:
+        """All checks in one state, or in any."""
+        state = required(call.rest, "Missing check state")
+        if state not in _STATES:
+            raise ApiError(400, f"Invalid check state: '{state}'")
+        return self._checks(call, CHECKS, lambda: self._store.checks(state))
+
+    def _checks(self, call: Call, key: WatchKey, found: Callable[[], Sequence[Check]]) -> Outcome:
+        refuse_later(call.request)
+
+        def made() -> Answer:
+            visible = [] if other_peer(call.request) else views.checks(call.rights, found())
+            return json_answer(render.array(map(render.check_json, visible)))
+
+        return self._reads.discovery(call.request, key, made)
