@@ -172,8 +172,8 @@ def parse(body: bytes) -> object:
     if found is None:
         raise ValueError(text)
     position = int(found.group(1))
-    if "trailing characters" in text and 0 < position < len(body):
-        return parse(body[:position])
+    if "trailing characters" in text and 1 < position <= len(body):
+        return parse(body[: position - 1])  # msgspec counts to behind the first one too many
     character = body[position : position + 1].decode("latin-1") or "EOF"
     context = next((go for ours, go in _CONTEXTS if ours in text), "in literal")
     raise ValueError(f"invalid character '{character}' {context}")
