@@ -5,6 +5,7 @@ A fake at our own seam, Consul's HTTP API, for clients and command line verbs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -39,6 +40,7 @@ class ScriptedHttp:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self._answers: dict[tuple[str, str], list[Scripted]] = {}
+        self._connections: set[socket.socket] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._server.block_on_close = False
@@ -71,10 +73,13 @@ class ScriptedHttp:
         )
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, and hang up on everyone."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> ScriptedHttp:
         return self
@@ -95,6 +100,15 @@ class ScriptedHttp:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                script._connections.add(self.connection)
+
+            def finish(self) -> None:
+                script._connections.discard(self.connection)
+                with contextlib.suppress(OSError):
+                    super().finish()
 
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

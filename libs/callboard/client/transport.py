@@ -174,6 +174,7 @@ class Transport:
         try:
             connection.connect()
         except OSError as problem:
+            connection.close()
             raise Unreachable(f"{what}: {_dial_text(address, problem)}") from problem
         self._connection, self._current = connection, number
         return connection

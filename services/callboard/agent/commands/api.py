@@ -104,7 +104,7 @@ class Agent:
 
 
 def _escaped(path: str) -> str:
-    return "/v1/" + quote(path, safe="/")
+    return "/v1/" + quote(path, safe="/$&+,:;=@")
 
 
 def parsed_json(response: Response) -> object:
