@@ -36,6 +36,19 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     surroundings = dict(os.environ if environ is None else environ)
+    try:
+        code = _dispatch(arguments, surroundings)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing more to say, not even at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(arguments: list[str], environ: Mapping[str, str]) -> int:
     verb = arguments[0] if arguments else ""
     if verb in VERSION:
         verb = "version"
@@ -48,20 +61,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     if module is None:
         print(usage(), file=sys.stderr)
         return USAGE_EXIT
-    return _run(module, arguments[1:], surroundings)
-
-
-def _run(module: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run one verb; a reader that went away and Ctrl-C end it quietly."""
-    try:
-        code = import_module(module).run(argv, environ)
-        sys.stdout.flush()
-        return int(code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return int(import_module(module).run(arguments[1:], environ))
 
 
 def find_verb(name: str) -> str | None:
