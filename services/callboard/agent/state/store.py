@@ -15,6 +15,7 @@ from callboard.agent.state.waits import Waiter, WaitSets
 from callboard.catalog.changes import Change, WatchKey
 from callboard.catalog.discovery import HealthEntry, Listener
 from callboard.catalog.objects import Check, KeyValue, Node, ServiceInstance
+from callboard.catalog.tables import CatalogTables
 from callboard.raft.messages import SnapshotMetadata
 
 __all__ = ["StateStore", "Waiter"]
@@ -125,6 +126,11 @@ class StateStore:
 
     def node(self, name: str) -> Node | None:
         return self._state.tables.node(name)
+
+    @property
+    def tables(self) -> CatalogTables:
+        """The tables as they are now; another object after a restore."""
+        return self._state.tables
 
     def node_by_id(self, node_id: str) -> Node | None:
         return self._state.tables.node_by_id(node_id)
