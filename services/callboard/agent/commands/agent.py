@@ -37,6 +37,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from callboard.agent import service  # noqa: PLC0415 - the settings are checked first
 
     try:
-        return service.run(settings)
+        return service.run(built)
     finally:
         flush()

@@ -45,7 +45,7 @@ class Membership(Protocol):
     async def join(self, addresses: Sequence[str]) -> int:
         """Number of members contacted; raises an exception whose text says why none was."""
 
-    async def force_leave(self, name: str, prune: bool = False) -> None: ...
+    async def force_leave(self, name: str, *, prune: bool = False) -> None: ...
 
 
 class Forwarding(Protocol):

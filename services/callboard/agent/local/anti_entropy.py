@@ -117,6 +117,7 @@ class AntiEntropy:
         self._dirty_checks: set[str] = set()
         self._full = True
         self._wanted = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._waiting: list[asyncio.Future[bool]] = []
         self._task: asyncio.Task[None] | None = None
         self._delay_s = RETRY_MIN_S
@@ -147,14 +148,16 @@ class AntiEntropy:
     def request_full(self) -> None:
         """Compare everything soon: a leader was found, the address changed."""
         self._full = True
+        self._hurry.set()
         self._wanted.set()
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until all that is changed now is in the catalog; False when it is not in time."""
-        if not self._dirty_services and not self._dirty_checks:
+        if not self._full and not self._dirty_services and not self._dirty_checks:
             return True
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
+        self._wanted.set()
         try:
             async with asyncio.timeout(timeout_s):
                 return await done
@@ -173,10 +176,18 @@ class AntiEntropy:
             if await self._attempt():
                 self._delay_s = RETRY_MIN_S
             else:
-                self._settle(False)
-                await asyncio.sleep(self._delay_s * self._rng.uniform(0.5, 1.0))
-                self._delay_s = min(self._delay_s * 2, RETRY_MAX_S)
-                self._wanted.set()
+                await self._back_off()
+
+    async def _back_off(self) -> None:
+        """Wait before the next attempt; less when `request_full` says that things got better."""
+        self._hurry.clear()
+        try:
+            async with asyncio.timeout(self._delay_s * self._rng.uniform(0.5, 1.0)):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+        self._delay_s = min(self._delay_s * 2, RETRY_MAX_S)
+        self._wanted.set()
 
     async def _attempt(self) -> bool:
         """One round; False when something could not be pushed."""

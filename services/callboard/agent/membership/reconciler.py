@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class SeenMember(Protocol):
     @property
     def address(self) -> str: ...
     @property
-    def tags(self) -> dict[str, str]: ...
+    def tags(self) -> Mapping[str, str]: ...
     @property
     def status(self) -> str: ...
 

@@ -1,0 +1,189 @@
+"""The agent among agents: identity, rpc, gossip, and the engine on top; started in this order.
+
+A server runs Raft and serves other agents; a client agent forwards to servers. What differs
+between the two is here, and in `service` only which parts exist.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from callboard.agent.consensus.disk import Disk, LocalDisk, MemoryDisk
+from callboard.agent.consensus.driver import RaftDriver, Surroundings
+from callboard.agent.consensus.identity import load_node_id
+from callboard.agent.consensus.serving import ConsensusService
+from callboard.agent.consensus.settings import ConsensusSettings
+from callboard.agent.membership.directory import ServerDirectory
+from callboard.agent.membership.membership import Membership
+from callboard.agent.membership.settings import Settings as GossipSettings
+from callboard.agent.membership.tags import AgentTags
+from callboard.agent.node_state import METHOD as NODE_STATE
+from callboard.agent.node_state import StateElsewhere, StateHere
+from callboard.agent.rpc import Dialer, LocalMember, RpcClient, RpcServer
+from callboard.agent.rpc.forwarding import ForwardingEngine
+from callboard.agent.settings import OFF, AgentSettings
+from callboard.agent.state.store import StateStore
+from callboard.swim.config import Config as SwimConfig
+from callboard.swim.config import SerfConfig, lan
+from callboard.swim.events import NameConflict
+from callboard.swim.serf_members import SerfMember
+
+log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """What an agent has to do with others. `engine`, `membership` and `directory` are for use."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        store: StateStore,
+        *,
+        rng: random.Random,
+        after_apply: Callable[[], None],
+        fatal: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._fatal = fatal
+        self._disks: list[Disk] = []
+        data = self._disk("")
+        self.node_id = load_node_id(data, settings.node_id)
+        self.local = LocalMember(self.node_id, settings.node_name, settings.datacenter)
+        self.rpc = RpcServer(self.local)
+        self._dialer = Dialer(self.local, source_address=settings.source_address)
+        self.client = RpcClient(self._dialer)
+        self.membership: Membership
+        self.directory = ServerDirectory(self.members, settings.datacenter, self.node_id)
+        self.driver: RaftDriver | None = None
+        self.engine: RaftDriver | ForwardingEngine
+        if settings.server:
+            self.driver = self.engine = self._make_driver(data, rng, after_apply)
+            here = StateHere(store, self.engine)
+            self.state_of: StateHere | StateElsewhere = here
+            ConsensusService(self.driver).register(self.rpc)
+            self.rpc.register(NODE_STATE, here.serve)
+        else:
+            self.engine = ForwardingEngine(self.client, self.directory.alive)
+            self.state_of = StateElsewhere(self.client, self.directory.alive)
+
+    async def start(self) -> None:
+        """Listen for rpc (servers), join gossip, run the engine."""
+        settings = self._settings
+        if settings.server:
+            await self.rpc.start(settings.bind_address, settings.ports.server)
+        self.membership = Membership(self._gossip_settings())
+        self.membership.listen(lambda event: self.directory.changed())
+        self.membership.listen_conflicts(self._name_conflict)
+        await self.membership.start()
+        self.directory.changed()
+        if settings.start_join:
+            await self.membership.join(settings.start_join)
+        await self.engine.start()
+
+    async def leave(self) -> None:
+        """Say goodbye in gossip; the leader then removes this node from the catalog."""
+        await self.membership.leave()
+
+    async def stop(self) -> None:
+        """Stop the engine first: a leader hands over while rpc and gossip still run."""
+        await self.engine.stop()
+        await self.client.stop()
+        await self.rpc.stop()
+        await self.membership.stop()
+        for disk in self._disks:
+            disk.close()
+
+    def members(self) -> list[SerfMember]:
+        """Everyone gossip knows, ourselves included."""
+        return self.membership.members()
+
+    def _disk(self, folder: str) -> Disk:
+        directory = self._settings.data_dir
+        disk: Disk = LocalDisk(directory / folder) if directory else MemoryDisk()
+        self._disks.append(disk)
+        return disk
+
+    def _make_driver(
+        self, data: Disk, rng: random.Random, after_apply: Callable[[], None]
+    ) -> RaftDriver:
+        settings = self._settings
+        return RaftDriver(
+            ConsensusSettings(
+                bootstrap_expect=settings.bootstrap_expect,
+                raft_multiplier=settings.raft_multiplier,
+                hold_timeout_s=settings.rpc_hold_timeout_s,
+            ),
+            self.local,
+            Surroundings(
+                data=data,
+                raft=self._disk("raft"),
+                state=self._store,
+                server=self.rpc,
+                client=self.client,
+                dialer=self._dialer,
+                address_of=self.directory.address_of,
+                servers=self.directory.others,
+                after_apply=after_apply,
+                on_fatal=self._fatal,
+                state_hash=self._store.state_hash,
+                rng=rng,
+            ),
+        )
+
+    def _gossip_settings(self) -> GossipSettings:
+        settings = self._settings
+        tags = AgentTags(
+            node_id=self.node_id,
+            datacenter=settings.datacenter,
+            server=settings.server,
+            rpc_port=self.rpc.port if settings.server else 0,
+            expect=settings.bootstrap_expect if settings.bootstrap_expect > 1 else 0,
+            bootstrap=settings.bootstrap_expect == 1,
+        )
+        port = settings.ports.serf_lan
+        return GossipSettings(
+            name=settings.node_name,
+            bind=settings.bind_address,
+            port=0 if port == OFF else port,
+            advertise=settings.advertise_address,
+            source=settings.source_address,
+            tags=tags.to_wire(),
+            keys=(settings.encrypt_key,) if settings.encrypt_key else (),
+            retry_join=settings.retry_join,
+            retry_interval_s=settings.retry_interval_s,
+            snapshot_path=_snapshot_path(settings.data_dir),
+            profile=self._profile,
+            serf=SerfConfig(reconnect_timeout_s=settings.reconnect_timeout_s),
+        )
+
+    def _profile(self, name: str, address: str, port: int) -> SwimConfig:
+        gossip = self._settings.gossip
+        return replace(
+            lan(name, address, port),
+            gossip_nodes=gossip.gossip_nodes,
+            gossip_interval_s=gossip.gossip_interval_s,
+            probe_interval_s=gossip.probe_interval_s,
+            probe_timeout_s=gossip.probe_timeout_s,
+            retransmit_mult=gossip.retransmit_mult,
+            suspicion_mult=gossip.suspicion_mult,
+        )
+
+    def _name_conflict(self, conflict: NameConflict) -> None:
+        if conflict.about_us and conflict.we_are_later:
+            self._fatal(
+                f"another live agent uses the node name {conflict.name!r}: "
+                f"{conflict.other[0]}:{conflict.other[1]}; give this one another name (-node)"
+            )
+
+
+def _snapshot_path(data_dir: Path | None) -> Path | None:
+    if data_dir is None:
+        return None
+    folder = data_dir / "serf"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "local.snapshot"

@@ -1,0 +1,238 @@
+"""The agent's face: HTTP and DNS on the state store, the feed, and what wakes readers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from callboard.agent.cluster import Cluster
+from callboard.agent.http.application import Api, build_api
+from callboard.agent.http.context import ApiContext, Forwarding
+from callboard.agent.local.registry import LocalRegistry
+from callboard.agent.membership.tags import from_wire
+from callboard.agent.settings import OFF, AgentSettings
+from callboard.agent.state.store import StateStore
+from callboard.chassis.metrics import LoopLag, Metrics
+from callboard.dns.server import DnsServer
+from callboard.dns.settings import DnsSettings, Soa
+from callboard.feed.source import FeedCluster, FeedSource
+from callboard.feed.wire import Member as FedMember
+from callboard.serve import FanOut, Limits, Server, Stream, TimerWheel
+from callboard.swim.serf_members import SerfMember
+
+log = logging.getLogger(__name__)
+
+
+class Front:
+    """HTTP and DNS of one agent."""
+
+    def __init__(self, settings: AgentSettings, store: StateStore, *, rng: random.Random) -> None:
+        self._settings = settings
+        self._store = store
+        self._rng = rng
+        loop = asyncio.get_running_loop()
+        self._wheel = TimerWheel(loop)
+        self._fanout = FanOut(loop)
+        self._http: list[Server] = []
+        self._dns: list[DnsServer] = []
+        self._feed: FeedSource | None = None
+        self.metrics = Metrics()
+        self._lag = LoopLag(self.metrics)
+
+    @property
+    def http_port(self) -> int:
+        """The port of the first HTTP listener; -1 when HTTP is off."""
+        return self._http[0].port if self._http else OFF
+
+    @property
+    def dns_port(self) -> int:
+        """The port of the first DNS listener; -1 when DNS is off."""
+        return self._dns[0].udp_port if self._dns else OFF
+
+    def wake(self) -> None:
+        """After each slice of applied entries: tell listeners, wake whose resource moved."""
+        for waiter in self._store.drain_woken():
+            waiter.wake()
+
+    async def start(
+        self,
+        cluster: Cluster,
+        local: LocalRegistry,
+        *,
+        reload: Callable[[], Awaitable[None]],
+        leave: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Open the listeners. Raises OSError naming the address that cannot be had."""
+        self._lag.start()
+        if cluster.driver is not None:
+            self._feed = FeedSource(self._store, _feed_cluster(cluster, self._settings.node_name))
+            self._feed.start()
+        api = build_api(self._context(cluster, local, reload, leave))
+        cluster.rpc.register("http", lambda peer, body: api.serve_forwarded(body))
+        await self._open_http(api)
+        await self._open_dns(cluster)
+
+    async def stop(self) -> None:
+        """Close the listeners; parked requests are ended."""
+        for dns in self._dns:
+            await dns.stop()
+        if self._feed is not None:
+            self._feed.stop()
+        for http in self._http:
+            await http.stop(self._drain_s())
+        self._wheel.close()
+        await self._lag.stop()
+
+    def _drain_s(self) -> float:
+        return min(self._settings.leave_drain_time_s, 3.0)
+
+    async def _open_http(self, api: Api) -> None:
+        settings = self._settings
+        if settings.ports.http == OFF:
+            return
+        limits = Limits(connections_per_client_max=settings.http.max_connections_per_client)
+        for address in settings.http_addresses:
+            server = Server(
+                api.app,
+                handlers=api.routes,
+                host=address,
+                port=settings.ports.http,
+                limits=limits,
+                wheel=self._wheel,
+            )
+            await _named(server.start(), "http", address, settings.ports.http)
+            self._http.append(server)
+            log.info("http listens", extra={"address": f"{address}:{server.port}"})
+
+    async def _open_dns(self, cluster: Cluster) -> None:
+        settings = self._settings
+        if settings.ports.dns == OFF:
+            return
+        if cluster.driver is None:
+            log.warning("dns is not served by client agents yet: ask a server or the nameserver")
+            return
+        for address in settings.dns_addresses:
+            dns = DnsServer(
+                self._store,
+                dns_settings(settings),
+                address,
+                settings.ports.dns,
+                age_s=lambda: cluster.engine.last_contact_s,
+            )
+            await _named(dns.start(), "dns", address, settings.ports.dns)
+            self._dns.append(dns)
+
+    def _context(
+        self,
+        cluster: Cluster,
+        local: LocalRegistry,
+        reload: Callable[[], Awaitable[None]],
+        leave: Callable[[], Awaitable[None]],
+    ) -> ApiContext:
+        settings = self._settings
+        feed = self._feed
+        return ApiContext(
+            store=self._store,
+            engine=cluster.engine,
+            local=local,
+            membership=cluster.membership,
+            wheel=self._wheel,
+            fanout=self._fanout,
+            rng=self._rng,
+            now=time.monotonic,
+            node_name=settings.node_name,
+            node_id=cluster.node_id,
+            datacenter=settings.datacenter,
+            domain=settings.domain,
+            alt_domain=settings.alt_domain,
+            server=settings.server,
+            http=settings.http,
+            known_hosts=(socket.gethostname(),),
+            hold_timeout_s=settings.rpc_hold_timeout_s,
+            allow_plain=settings.allow_plain,
+            forwarding=None if settings.server else _Forwarding(cluster),
+            feed=None if feed is None else (lambda request: _open_feed(feed, request.query)),
+            reload=reload,
+            leave=leave,
+            stats=lambda: {"serf_lan": cluster.membership.stats()},
+            metrics=self.metrics.text,
+        )
+
+
+class _Forwarding(Forwarding):
+    """How a client agent's API reaches servers."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def servers(self) -> Sequence[str]:
+        return self._cluster.directory.alive()
+
+    async def call(self, address: str, method: str, body: bytes, timeout_s: float) -> bytes:
+        return await self._cluster.client.call(address, method, body, timeout_s)
+
+
+def dns_settings(settings: AgentSettings) -> DnsSettings:
+    """The agent's settings in the words of the DNS library."""
+    dns = settings.dns
+    return DnsSettings(
+        domain=settings.domain,
+        alt_domain=settings.alt_domain,
+        node_ttl_s=int(dns.node_ttl_s),
+        service_ttl_s={name: int(ttl_s) for name, ttl_s in dns.service_ttl_s.items()},
+        only_passing=dns.only_passing,
+        udp_answer_limit=dns.udp_answer_limit,
+        a_record_limit=dns.a_record_limit,
+        enable_truncate=dns.enable_truncate,
+        node_meta_txt=dns.enable_additional_node_meta_txt,
+        recursors=dns.recursors,
+        recursor_timeout_s=dns.recursor_timeout_s,
+        max_stale_s=dns.max_stale_s,
+        soa=Soa(
+            refresh_s=dns.soa.refresh_s,
+            retry_s=dns.soa.retry_s,
+            expire_s=dns.soa.expire_s,
+            min_ttl_s=dns.soa.minimum_ttl_s,
+        ),
+    )
+
+
+def _feed_cluster(cluster: Cluster, node_name: str) -> FeedCluster:
+    engine = cluster.engine
+    return FeedCluster(
+        agent=node_name,
+        epoch=lambda: cluster.local.cluster_id,
+        leader=lambda: engine.leader.address if engine.leader is not None else "",
+        term=lambda: engine.term,
+        last_contact_s=lambda: engine.last_contact_s,
+        members=lambda: [_fed(member) for member in cluster.membership.members()],
+    )
+
+
+def _fed(member: SerfMember) -> FedMember:
+    tags = from_wire(member.tags)
+    return FedMember(
+        name=member.name,
+        address=member.address,
+        status=str(member.status),
+        server=tags is not None and tags.server,
+    )
+
+
+def _open_feed(feed: FeedSource, query: Mapping[str, list[str]]) -> Stream:
+    epoch = query.get("epoch", [""])[0]
+    index = query.get("index", ["0"])[0]
+    return feed.open(epoch, int(index) if index.isdecimal() else 0)
+
+
+async def _named(opening: Awaitable[None], what: str, address: str, port: int) -> None:
+    try:
+        await opening
+    except OSError as problem:
+        raise OSError(
+            problem.errno, f"{what} cannot listen on {address}:{port}: {problem}"
+        ) from None
