@@ -134,6 +134,8 @@ def _flatten(
     """(path, value) of every key; blocks are entered. Raises for an unknown key."""
     for name, value in document.items():
         path = prefix + name
+        if "." in name:
+            raise ConfigurationError(f"{source}: invalid config key {path}")
         if path in GROUPS:
             if value is None:
                 continue
