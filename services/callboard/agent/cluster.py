@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from callboard.agent.consensus.disk import Disk, LocalDisk, MemoryDisk
-from callboard.agent.consensus.driver import RaftDriver, Surroundings
+from callboard.agent.consensus.driver import RaftDriver
 from callboard.agent.consensus.identity import load_node_id
 from callboard.agent.consensus.serving import ConsensusService
 from callboard.agent.consensus.settings import ConsensusSettings
+from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.membership.directory import ServerDirectory
 from callboard.agent.membership.membership import Membership
 from callboard.agent.membership.settings import Settings as GossipSettings
@@ -68,7 +69,7 @@ class Cluster:
             ConsensusService(self.driver).register(self.rpc)
             self.rpc.register(NODE_STATE, here.serve)
         else:
-            self.engine = ForwardingEngine(self.client, self.directory.alive)
+            self.engine = ForwardingEngine(self.client, self.directory.alive, rng=rng)
             self.state_of = StateElsewhere(self.client, self.directory.alive)
 
     async def start(self) -> None:
