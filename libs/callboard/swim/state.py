@@ -71,7 +71,7 @@ class MembershipState:
         self._suspicions: dict[str, Suspicion] = {}
         self.leaving = False
         self.contested = False
-        """Our name belongs to another live member of the cluster we joined."""
+        """The cluster we joined has our name at another address, until it shows us at ours."""
         self.me = Member(
             config.name,
             config.address,
@@ -253,7 +253,6 @@ class MembershipState:
     def _refute(self, accused: Incarnation) -> None:
         self.me.incarnation = max(self.me.incarnation, accused) + 1
         self._awareness.apply(1)
-        self.contested = False
         self._broadcast(self.me.name, self.me.as_alive())
         self._emit(Refuted(self.me.incarnation))
 
