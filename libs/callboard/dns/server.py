@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 CONDITION_INTERVAL_S = 1.0
 """How often the catalog's age is looked at."""
 
-FORWARDS_MAX = 1000
-"""Queries that wait for a recursor; further ones are SERVFAIL at once."""
+FORWARDS_MAX = 256
+"""Queries that wait for a recursor, each with a socket; further ones are SERVFAIL at once."""
 
 PORT_ATTEMPTS = 16
 """To find a number that is free for UDP and TCP, when asked for port 0."""

@@ -1,0 +1,138 @@
+"""Asks recursors for the names outside our domain (Consul: `recursors`).
+
+Each question goes out from a socket of its own, so from a port the system chose at random, under a
+random ID; an answer counts only if it comes from where it was asked, with that ID and that question
+(RFC 5452). Recursors are tried in order; only a silent one, or a SERVFAIL-class answer, moves on to
+the next. Identical questions in flight share one: besides the saving, a loop (a recursor that asks
+us back) ends there. Nothing is kept: that is the recursor's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Sequence
+
+from callboard.dns.wire import HEADER, QR, TC, Query, Rcode, parse
+
+log = logging.getLogger(__name__)
+
+REPLY_OCTETS_MAX = 65535
+STRAYS_MAX = 16
+"""Packets that are no answer to our question, before a recursor is given up."""
+
+_MOVE_ON = frozenset({Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED, Rcode.FORMERR})
+
+Address = tuple[str, int]
+
+
+def recursor_address(text: str) -> Address:
+    """ "ip", "ip:port" or "[ip]:port" as (ip, port). Raises ValueError."""
+    host, port = text, "53"
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or port
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except OSError:
+        raise ValueError(f"recursor {text!r} is no IP address") from None
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"recursor {text!r} has no valid port")
+    return host, int(port)
+
+
+class RecursorForwarder:
+    """The `Forwarder` of a DNS server."""
+
+    def __init__(self, recursors: Sequence[str], timeout_s: float = 2.0) -> None:
+        """`timeout_s` is for each recursor. Raises ValueError, as `recursor_address`."""
+        self._recursors = [recursor_address(text) for text in recursors]
+        self._timeout_s = timeout_s
+        self._flights: dict[tuple[bytes, bool], asyncio.Future[bytes | None]] = {}
+        self.failures = 0
+        """Questions no recursor answered."""
+
+    async def ask(self, packet: bytes, *, tcp: bool) -> bytes | None:
+        """See `Forwarder`."""
+        key = (packet[2:], tcp)
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_future()
+            self._flights[key] = flight
+            answer: bytes | None = None
+            try:
+                answer = await self._ask_all(packet, tcp=tcp)
+            finally:
+                del self._flights[key]
+                flight.set_result(answer)
+        else:
+            answer = await asyncio.shield(flight)
+        if answer is None:
+            self.failures += 1
+            return None
+        return packet[:2] + answer[2:]
+
+    async def _ask_all(self, packet: bytes, *, tcp: bool) -> bytes | None:
+        query = parse(packet)
+        if not isinstance(query, Query):
+            return None
+        last: bytes | None = None
+        for recursor in self._recursors:
+            ours = secrets.token_bytes(2) + packet[2:]
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    reply = await _over_udp(recursor, ours, query)
+                    if reply is not None and tcp and _flags(reply) & TC:
+                        reply = await _over_tcp(recursor, ours, query)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
+                log.debug("a recursor is silent", extra={"at": recursor, "why": repr(problem)})
+                continue
+            if reply is not None:
+                last = reply
+                if (_flags(reply) & 0xF) not in _MOVE_ON:
+                    return reply
+        return last
+
+
+def _flags(message: bytes) -> int:
+    return int.from_bytes(message[2:4], "big")
+
+
+def _answers(reply: bytes, ours: bytes, query: Query) -> bool:
+    """Whether a packet is the answer to our question."""
+    if len(reply) < HEADER.size or reply[:2] != ours[:2] or not _flags(reply) & QR:
+        return False
+    if reply[4:6] == b"\0\0":  # an error may leave the question out
+        return bool(_flags(reply) & 0xF)
+    end = HEADER.size + len(query.question)
+    return reply[HEADER.size : end].lower() == query.question.lower()
+
+
+async def _over_udp(recursor: Address, ours: bytes, query: Query) -> bytes | None:
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in recursor[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(recursor)
+        await loop.sock_sendall(sock, ours)
+        for _ in range(STRAYS_MAX):
+            reply = await loop.sock_recv(sock, REPLY_OCTETS_MAX)
+            if _answers(reply, ours, query):
+                return reply
+    return None
+
+
+async def _over_tcp(recursor: Address, ours: bytes, query: Query) -> bytes | None:
+    reader, writer = await asyncio.open_connection(*recursor)
+    try:
+        writer.write(len(ours).to_bytes(2, "big") + ours)
+        length = int.from_bytes(await reader.readexactly(2), "big")
+        reply = await reader.readexactly(length)
+        return reply if _answers(reply, ours, query) else None
+    finally:
+        writer.close()
