@@ -166,8 +166,8 @@ class AgentSettings:
     cluster, or a client."""
 
     bind_address: str = LOOPBACK
-    """RPC and gossip listen here; an IP address [bind_addr, BIND]. Loopback until told otherwise
-    (Consul: every address)."""
+    """RPC and gossip listen here; an IP address [bind_addr, BIND]. Loopback until told otherwise,
+    by allow_plain too: then every address, as Consul's."""
     advertise_address: str = LOOPBACK
     """The IP address other agents use for us [advertise_addr]."""
     advertise_name: str = ""

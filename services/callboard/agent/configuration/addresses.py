@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 
 from callboard.agent.configuration.files import ConfigurationError
+from callboard.chassis.listeners import is_loopback
 
 Resolve = Callable[[str], str]
 """The first IP address of a name. Raises OSError."""
@@ -25,11 +26,20 @@ def resolve_name(name: str) -> str:
     return str(addresses[0][4][0])
 
 
-def outgoing_address() -> str:
-    """The address of the interface that leads to other networks; "" when there is none.
+def own_address(resolve: Resolve) -> str:
+    """This machine's address for others: that of the interface which leads to other networks, else
+    what its name resolves to; "" when neither is more than loopback."""
+    found = _outgoing_address()
+    if not found:
+        try:
+            found = resolve(socket.gethostname())
+        except OSError:
+            return ""
+    return "" if is_loopback(found) else found
 
-    Connecting a UDP socket sends nothing: it only makes the system choose a route.
-    """
+
+def _outgoing_address() -> str:
+    """Connecting a UDP socket sends nothing: it only makes the system choose a route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))

@@ -19,7 +19,7 @@ from callboard.agent.configuration.addresses import (
     host_and_port,
     ip_of,
     ips_of,
-    outgoing_address,
+    own_address,
 )
 from callboard.agent.configuration.files import ConfigurationError, Value
 from callboard.agent.configuration.validation import validate
@@ -228,7 +228,9 @@ def _leaving(given: Mapping[str, Value], settings: AgentSettings) -> dict[str, o
 
 
 def _addresses(given: Mapping[str, Value], ports: Ports, resolve: Resolve) -> dict[str, object]:
-    bind, bind_name = ip_of("bind_addr", str(given.get("bind_addr", "127.0.0.1")), resolve)
+    everywhere = given.get("allow_plain") and own_address(resolve)
+    default = "0.0.0.0" if everywhere else "127.0.0.1"
+    bind, bind_name = ip_of("bind_addr", str(given.get("bind_addr", default)), resolve)
     advertise, name = _advertise(given, bind, bind_name, resolve)
     client = str(given.get("client_addr", "127.0.0.1"))
     source = str(given.get("source_addr", ""))
@@ -262,7 +264,7 @@ def _advertise(
         return address, name
     if bind not in UNSPECIFIED:
         return bind, bind_name
-    found = outgoing_address()
+    found = own_address(resolve)
     if not found:
         raise ConfigurationError(
             f"bind_addr is {bind} and no address to advertise was found: say -advertise"

@@ -24,6 +24,7 @@ from callboard.agent.configuration.flags import (
 from callboard.agent.settings import AgentSettings
 from callboard.catalog.definitions import Definitions
 from callboard.chassis.flags import FlagError
+from callboard.chassis.listeners import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def build(
     )
     settings = assemble(merged.values, dev=parsed.switch("dev"), origin=origin, resolve=resolve)
     notices = [f"{source}: {path} has no effect yet" for source, path in (*merged.idle, *idle)]
+    notices += _warnings(settings)
     return Built(settings, definitions_of(merged), tuple(dict.fromkeys(notices)))
 
 
@@ -85,3 +87,13 @@ def read_files(paths: Sequence[Path]) -> Merged:
     merged = read(paths)
     definitions_of(merged)
     return merged
+
+
+def _warnings(settings: AgentSettings) -> list[str]:
+    """What is allowed, and yet should be known."""
+    if is_loopback(settings.bind_address):
+        return []
+    warnings = [f"RPC is in the clear on {settings.bind_address} until mutual TLS is there"]
+    if not settings.encrypt_key:
+        warnings.append(f"gossip is in the clear on {settings.bind_address}: see -encrypt")
+    return warnings

@@ -60,7 +60,7 @@ _EFFECTIVE = (
         ("domain", "of names in DNS; consul"),
         ("alt_domain", "a second domain that is answered"),
         ("data_dir", "where everything durable lives; needed without -dev"),
-        ("bind_addr", "RPC and gossip listen here; 127.0.0.1"),
+        ("bind_addr", "RPC and gossip listen here; 127.0.0.1, with allow_plain 0.0.0.0"),
         ("advertise_addr", "what other agents call us; bind_addr"),
         ("client_addr", "HTTP and DNS listen here; 127.0.0.1 (several: spaces between)"),
         ("source_addr", "outgoing connections come from here"),

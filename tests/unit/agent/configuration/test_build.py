@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from callboard.agent.configuration import ConfigurationError, build, load_definitions, reread
+from callboard.agent.configuration import (
+    ConfigurationError,
+    addresses,
+    build,
+    load_definitions,
+    reread,
+)
 from callboard.agent.configuration.flags import TABLE
 from callboard.agent.configuration.keys import KEYS
 from callboard.agent.settings import AgentSettings, host_name
@@ -165,6 +171,29 @@ def test_names_are_resolved_and_kept() -> None:
     assert (found.bind_address, found.advertise_address) == ("172.30.0.11", "172.30.0.11")
     assert found.advertise_name == "agent-1"
     assert settings("-advertise=agent-1").advertise_name == "agent-1"
+
+
+def test_allow_plain_binds_every_address_and_advertises_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "_outgoing_address", lambda: "172.30.0.11")
+    found = settings("-allow-plain")
+    assert (found.bind_address, found.advertise_address) == ("0.0.0.0", "172.30.0.11")
+    assert settings("-allow-plain", "-bind=127.0.0.1").bind_address == "127.0.0.1"
+
+
+def test_without_a_network_allow_plain_stays_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_outgoing_address", lambda: "")
+    assert settings("-allow-plain").bind_address == "127.0.0.1"
+    assert refusal("-allow-plain", "-bind=0.0.0.0") == (
+        "bind_addr is 0.0.0.0 and no address to advertise was found: say -advertise"
+    )
+
+
+def test_what_is_in_the_clear_beyond_loopback_is_told() -> None:
+    built = build(["-dev", "-bind=agent-1"], {}, resolve=resolve)
+    assert len(built.notices) == 2
+    assert not build(["-dev"], {}).notices
 
 
 def test_several_client_addresses_are_separated_by_spaces() -> None:
