@@ -134,6 +134,8 @@ class Agent:
             self._reconciler.start()
             self._maintenance.start()
             self._engine_changed()
+        else:
+            self.cluster.engine.listen(self._anti_entropy.request_full)
         self.local.attach(self._anti_entropy)
         self._states.load()
         self.local.load(self._definitions)
