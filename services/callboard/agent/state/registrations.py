@@ -285,7 +285,6 @@ class Registrations:
         assert isinstance(service, ServiceInstance)
         self._service_moved(index, service, version)
         if not self.tables.has_service(service.service):
-            self._indexes.move("service-checks", service.service.lower(), index)
             self._indexes.retire(_OF_SERVICE, service.service.lower())
 
     def _remove_check(self, index: int, node: str, check_id: str) -> None:
@@ -320,8 +319,8 @@ class Registrations:
 
     def _instance_left(self, index: int, name: str) -> None:
         """An instance took another name: its old service changed, and may be no more."""
-        for kind in _OF_SERVICE:
-            self._indexes.move(kind, name, index)
+        self._indexes.move("service", name, index)
+        self._indexes.move("service-instances", name, index)
         if not self.tables.has_service(name):
             self._indexes.retire(_OF_SERVICE, name)
 

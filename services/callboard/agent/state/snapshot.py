@@ -19,9 +19,11 @@ from typing import TypeVar
 
 import msgspec
 
+from callboard.agent.state.dedupe import Answer
 from callboard.agent.state.fsm import State
 from callboard.agent.state.waits import WaitSets
 from callboard.catalog.objects import Check, KeyValue, Node, ServiceInstance
+from callboard.catalog.pinned import PinnedTables
 
 FORMAT = 1
 """Written only once all voters understand it; ranges are read, one is written."""
@@ -65,6 +67,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 class End(msgspec.Struct, frozen=True, array_like=True):
     """Last record: what a restore must have arrived at."""
 
+    records: int
+    """How many stand before this one."""
     nodes: int
     services: int
     checks: int
@@ -102,21 +106,38 @@ def encode(state: State, applied_index: int, datacenter: str) -> Iterator[bytes]
     keys, tombstones, floor = state.keys.pin()
     indexes = state.indexes.dump()
     requests = state.requests.dump()
-    nodes, services, checks = state.tables.counts
-    end = End(nodes, services, checks, len(keys), state.digest)
-    yield _record(RecordKind.HEADER, Header(FORMAT, applied_index, datacenter, floor))
+    counts = (*state.tables.counts, len(keys))
+    digest = state.digest
+    records = 0
+    for record in _body(Header(FORMAT, applied_index, datacenter, floor), pinned, keys):
+        records += 1
+        yield record
+    for record in _rest(tombstones, indexes, requests):
+        records += 1
+        yield record
+    yield _record(RecordKind.END, End(records, *counts, digest))
+
+
+def _body(header: Header, pinned: PinnedTables, keys: list[KeyValue]) -> Iterator[bytes]:
+    yield _record(RecordKind.HEADER, header)
     yield from _objects(RecordKind.NODES, pinned.nodes())
     yield from _objects(RecordKind.SERVICES, pinned.services())
     yield from _objects(RecordKind.CHECKS, pinned.checks())
     yield from _keys(keys)
-    for slice_ in _slices(tombstones):
-        yield _record(RecordKind.TOMBSTONES, slice_)
+
+
+def _rest(
+    tombstones: list[tuple[str, int]],
+    indexes: list[tuple[str, str, dict[str, int]]],
+    requests: list[tuple[bytes, Answer]],
+) -> Iterator[bytes]:
+    for some in _slices(tombstones):
+        yield _record(RecordKind.TOMBSTONES, some)
     for kind, part, table in indexes:
         for items in _slices(table.items()):
             yield _record(RecordKind.INDEXES, IndexSlice(kind, part, dict(items)))
     for answers in _slices(requests):
         yield _record(RecordKind.REQUESTS, answers)
-    yield _record(RecordKind.END, end)
 
 
 def _record(kind: RecordKind, payload: object) -> bytes:
@@ -187,6 +208,7 @@ class Restore:
         self.state = State(waits)
         self.header: Header | None = None
         self._end: End | None = None
+        self._records = 0
         self._keys: list[KeyValue] = []
         self._tombstones: list[tuple[str, int]] = []
 
@@ -201,6 +223,7 @@ class Restore:
             raise SnapshotError(f"snapshot record of unknown kind {kind}")
         try:
             reader(self, payload)
+            self._records += kind != RecordKind.END
         except (msgspec.MsgspecError, KeyError) as error:
             raise SnapshotError(f"snapshot record of kind {kind} is malformed: {error}") from error
 
@@ -210,7 +233,7 @@ class Restore:
             raise SnapshotError("snapshot without an end record")
         state = self.state
         state.keys.load(self._keys, self._tombstones, self.header.key_floor)
-        found = End(*state.tables.counts, len(state.keys), state.digest)
+        found = End(self._records, *state.tables.counts, len(state.keys), state.digest)
         if found != self._end:
             raise SnapshotError(f"snapshot says {self._end} but holds {found}")
         return state
