@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from tests.harness.eventually import eventually
 
 from callboard.agent.consensus.disk import MemoryDisk
-from callboard.agent.consensus.driver import RaftDriver, Surroundings
+from callboard.agent.consensus.driver import RaftDriver
 from callboard.agent.consensus.serving import ConsensusService
 from callboard.agent.consensus.settings import ConsensusSettings
+from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.rpc import Dialer, LocalMember, RpcClient, RpcServer
 from callboard.raft.messages import SnapshotMetadata
 

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 import msgspec
 
 from callboard.agent.consensus.applier import Overwritten
-from callboard.agent.consensus.disk import Disk
-from callboard.agent.consensus.formation import Formation, Status
+from callboard.agent.consensus.formation import Formation
 from callboard.agent.consensus.identity import ClusterMark, load_mark, save_mark
 from callboard.agent.consensus.member import Hooks, RaftMember, ReadDropped
 from callboard.agent.consensus.network import PeerNetwork
@@ -36,7 +32,8 @@ from callboard.agent.consensus.segment_log import (
 from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.snapshots import SnapshotStore
 from callboard.agent.consensus.snapshotting import Snapshotting
-from callboard.agent.consensus.state_hashes import StateHashes
+from callboard.agent.consensus.state_hashes import HashExchange, StateDiverged
+from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.consensus.transfer import SnapshotInbox
 from callboard.agent.ports import (
     Applied,
@@ -44,9 +41,8 @@ from callboard.agent.ports import (
     Leader,
     NoLeader,
     ProposalUnknown,
-    StateMachine,
 )
-from callboard.agent.rpc import Dialer, LocalMember, Peer, RpcClient, RpcServer
+from callboard.agent.rpc import LocalMember, Peer
 from callboard.agent.rpc.engine_wire import NotLeaderHere
 from callboard.agent.rpc.wire import ENCODER
 from callboard.raft.errors import NotLeader, ProposalDropped, RaftError
@@ -64,32 +60,6 @@ NO_LEADER = "No cluster leader"
 """Consul's text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the driver stands on; each may be a simulated one."""
-
-    data: Disk
-    """The data directory: the cluster's mark."""
-    raft: Disk
-    """Its directory for log and snapshots."""
-    state: StateMachine
-    server: RpcServer
-    client: RpcClient
-    dialer: Dialer
-    address_of: Callable[[str], str | None]
-    """Node id -> "ip:port" of its RPC listener, as gossip knows it; may change at any time."""
-    servers: Callable[[], Mapping[str, str]]
-    """The same for every other server known alive: whom to found a cluster with."""
-    after_apply: Callable[[], None]
-    """Called once after each slice of applied entries: wake who waits."""
-    on_fatal: Callable[[str], None]
-    """The process must leave; why. Called once."""
-    state_hash: Callable[[], int] | None = None
-    """Hash of the state machine's state, to be compared between agents (I12)."""
-    now: Callable[[], float] = time.monotonic
-    rng: random.Random
-
-
 class RaftDriver:
     """Consensus of one server agent. Implements `Engine`."""
 
@@ -105,7 +75,7 @@ class RaftDriver:
         self._snapshotting: Snapshotting | None = None
         self._formation: Formation | None = None
         self._remote: RemoteReads | None = None
-        self._hashes = StateHashes()
+        self._hashes = HashExchange(surroundings.state_hash, surroundings.client)
         self._ready = False
         self._failed = ""
         self._stopping = False
@@ -132,11 +102,8 @@ class RaftDriver:
         self._change = asyncio.Event()
         raft, mark = self._around.raft, load_mark(self._around.data)
         if has_log(raft):
-            opened, recovered = open_log(
-                raft,
-                mark.cluster_id if mark is not None else "",
-                segment_bytes=self._settings.segment_bytes,
-            )
+            cluster, size = mark.cluster_id if mark else "", self._settings.segment_bytes
+            opened, recovered = open_log(raft, cluster, segment_bytes=size)
             if mark is None:
                 mark = ClusterMark(recovered.cluster_id, recovered.configuration.voters)
                 save_mark(self._around.data, mark)
@@ -157,8 +124,8 @@ class RaftDriver:
         """Leave gracefully: a leader hands over first. Everything acknowledged is durable."""
         self._stopping = True
         member = self._member
-        if member is not None and member.is_leader:
-            await self._hand_over(member)
+        if member is not None and await self.transfer_leadership():
+            log.info("leadership handed over", extra={"to": member.core.leader})
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -180,7 +147,8 @@ class RaftDriver:
         member = self._member
         if member is None or not member.is_leader:
             return False
-        target = to or self._best_successor(member)
+        live_since = self._around.now() - self._settings.election_s
+        target = to or member.best_successor(live_since)
         if not target:
             return False
         try:
@@ -288,6 +256,21 @@ class RaftDriver:
         """The id of the cluster, "" while this server belongs to none."""
         return self._local.cluster_id
 
+    @property
+    def node_id(self) -> str:
+        """Our own."""
+        return self._local.node_id
+
+    @property
+    def bootstrap_expect(self) -> int:
+        """With how many servers we found a cluster."""
+        return self._settings.bootstrap_expect
+
+    @property
+    def hashes_compared(self) -> int:
+        """How many state hashes of the leader were found equal to ours; for metrics."""
+        return self._hashes.compared
+
     def trouble(self) -> str | None:
         """Why this server is not healthy, or None."""
         if self._failed:
@@ -303,22 +286,6 @@ class RaftDriver:
         return None if self._ready else "the log is not applied yet"
 
     # For the rpc methods (serving.py) -------------------------------------------------------
-
-    def status(self) -> Status:
-        """What this server says of itself to another."""
-        leader = self.leader
-        return Status(
-            node_id=self._local.node_id,
-            cluster_id=self.cluster_id,
-            expect=self._settings.bootstrap_expect,
-            voters=tuple(voter for voter, _ in self.voters),
-            leader_id=leader.node_id if leader else "",
-            leader_address=leader.address if leader else "",
-            term=self.term,
-            commit=self.commit_index,
-            ready=self.ready,
-            last_contact_s=self.last_contact_s,
-        )
 
     async def propose_here(self, command: bytes, deadline: float) -> Applied:
         """Propose as the leader, until the loop's time `deadline`.
@@ -353,7 +320,7 @@ class RaftDriver:
             return
         try:
             self._hashes.told(index, value)
-        except Exception as problem:
+        except StateDiverged as problem:
             member.fail(problem)
 
     # Beginning -----------------------------------------------------------------------------
@@ -361,12 +328,7 @@ class RaftDriver:
     async def _found(self, formation: Formation) -> None:
         mark = await formation.run()
         try:
-            opened, recovered = create_log(
-                self._around.raft,
-                mark.cluster_id,
-                Configuration(mark.voters),
-                segment_bytes=self._settings.segment_bytes,
-            )
+            opened, recovered = self._create_log(mark)
             # After the log: a mark without a log means that the log was lost.
             save_mark(self._around.data, mark)
         except (LogFailed, OSError) as problem:
@@ -382,13 +344,11 @@ class RaftDriver:
             "cannot know what it promised; replace it by a server with an empty data directory",
             extra={"cluster": mark.cluster_id},
         )
-        opened, recovered = create_log(
-            self._around.raft,
-            mark.cluster_id,
-            Configuration(mark.voters),
-            segment_bytes=self._settings.segment_bytes,
-        )
-        self._run(mark, opened, recovered)
+        self._run(mark, *self._create_log(mark))
+
+    def _create_log(self, mark: ClusterMark) -> tuple[SegmentLog, Recovered]:
+        configuration, size = Configuration(mark.voters), self._settings.segment_bytes
+        return create_log(self._around.raft, mark.cluster_id, configuration, segment_bytes=size)
 
     def _run(self, mark: ClusterMark, opened: SegmentLog, recovered: Recovered) -> None:
         around = self._around
@@ -464,22 +424,10 @@ class RaftDriver:
             self._snapshotting.applied(index)
 
     def _hash_due(self, index: int) -> None:
-        if self._around.state_hash is None:
-            return
-        value = self._around.state_hash()
-        self._hashes.record(index, value)
-        if self.is_leader:
-            self._own(self._tell_hash(index, value))
-
-    async def _tell_hash(self, index: int, value: int) -> None:
-        body = ENCODER.encode((index, value))
-        calls = [
-            self._around.client.call(address, "state_hash", body, 1.0)
-            for voter, address in self.voters
-            if address and voter != self._local.node_id
-        ]
-        # Best effort: the next hash says the same.
-        await asyncio.gather(*calls, return_exceptions=True)
+        addresses = [a for voter, a in self.voters if a and voter != self._local.node_id]
+        tell = self._hashes.due(index, addresses if self.is_leader else ())
+        if tell is not None:
+            self._own(tell)
 
     def _changed(self) -> None:
         self._change.set()
@@ -539,21 +487,6 @@ class RaftDriver:
                 await change.wait()
         except TimeoutError:
             pass
-
-    async def _hand_over(self, member: RaftMember) -> None:
-        if member.core.membership.other_voters() and await self.transfer_leadership():
-            log.info("leadership handed over", extra={"to": member.core.leader})
-
-    def _best_successor(self, member: RaftMember) -> str:
-        """The voter that holds most of the log and was heard last."""
-        progress = {
-            peer: found
-            for peer in member.core.membership.other_voters()
-            if (found := member.core.progress.get(peer)) is not None and not found.voteless
-        }
-        live = self._around.now() - self._settings.election_s
-        candidates = [peer for peer, found in progress.items() if found.heard_at >= live]
-        return max(candidates, key=lambda peer: progress[peer].match, default="")
 
     def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -17,6 +17,7 @@ import msgspec
 
 from callboard.agent.consensus.identity import ClusterMark, cluster_id_of
 from callboard.agent.rpc import LocalMember, Peer, RpcClient, RpcError
+from callboard.agent.rpc.engine_wire import STATUS, Status
 from callboard.agent.rpc.wire import ENCODER
 
 log = logging.getLogger(__name__)
@@ -29,23 +30,6 @@ for anew."""
 FOUND_WITHIN_S = 3.0
 
 
-class Status(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What a server says of itself (rpc method "status")."""
-
-    node_id: str
-    cluster_id: str
-    """"" while it belongs to none; then all below are empty too."""
-    expect: int
-    voters: tuple[str, ...] = ()
-    leader_id: str = ""
-    leader_address: str = ""
-    term: int = 0
-    commit: int = 0
-    ready: bool = False
-    last_contact_s: float = 0.0
-
-
-STATUS = msgspec.msgpack.Decoder(Status)
 _VOTERS = msgspec.msgpack.Decoder(tuple[str, ...])
 
 
@@ -140,15 +124,16 @@ class Formation:
         return ClusterMark(cluster_id, founders)
 
     def _existing(self, status: Status) -> ClusterMark | None:
-        if self._member.node_id in status.voters:
+        voters = tuple(voter for voter, _ in status.voters)
+        if self._member.node_id in voters:
             log.info("joining the cluster as a founder", extra={"cluster": status.cluster_id})
-            return ClusterMark(status.cluster_id, status.voters)
+            return ClusterMark(status.cluster_id, voters)
         if self.stranger != status.cluster_id:
             self.stranger = status.cluster_id
             log.warning(
                 "a cluster exists and this server is not among its voters: it starts without a "
                 "vote and holds no data until it replaces one of them",
-                extra={"cluster": status.cluster_id, "voters": list(status.voters)},
+                extra={"cluster": status.cluster_id, "voters": list(voters)},
             )
         return None
 

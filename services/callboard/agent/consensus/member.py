@@ -231,6 +231,17 @@ class RaftMember:
         # Between two heartbeats a quorum is live.
         return 0.0 if heard_s <= self._settings.election_s else heard_s
 
+    def best_successor(self, live_since: float) -> str:
+        """Of the voters heard since `live_since` the one that holds most of the log, or ""."""
+        found = {
+            peer: progress
+            for peer in self.core.membership.other_voters()
+            if (progress := self.core.progress.get(peer)) is not None
+            and not progress.voteless
+            and progress.heard_at >= live_since
+        }
+        return max(found, key=lambda peer: found[peer].match, default="")
+
     # The pump ------------------------------------------------------------------------------
 
     def _scheduled_pump(self) -> None:

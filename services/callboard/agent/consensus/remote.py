@@ -14,6 +14,7 @@ import msgspec
 from callboard.agent.ports import Applied, ProposalUnknown
 from callboard.agent.rpc import RpcClient, RpcFailed, RpcUnreachable
 from callboard.agent.rpc.engine_wire import (
+    GRACE_S,
     INDEX,
     OUTCOME,
     Barrier,
@@ -35,7 +36,7 @@ async def propose_at(client: RpcClient, address: str, command: bytes, timeout_s:
     """
     body = ENCODER.encode(Proposal(timeout_s, command))
     try:
-        answer = await client.call(address, "propose_here", body, timeout_s)
+        answer = await client.call(address, "propose_here", body, timeout_s + GRACE_S)
     except RpcUnreachable as problem:
         if problem.sent:
             raise ProposalUnknown(str(problem)) from problem
@@ -121,7 +122,9 @@ class RemoteReads:
             raise NotLeaderHere("no leader is known")
         body = ENCODER.encode(Barrier(ROUND_TIMEOUT_S))
         try:
-            answer = await self._client.call(address, "read_index_here", body, ROUND_TIMEOUT_S)
+            answer = await self._client.call(
+                address, "read_index_here", body, ROUND_TIMEOUT_S + GRACE_S
+            )
             return INDEX.decode(answer)
         except (RpcUnreachable, RpcFailed, msgspec.MsgspecError) as problem:
             raise NotLeaderHere(str(problem)) from problem

@@ -18,6 +18,7 @@ from callboard.agent.rpc.engine_wire import (
     NotLeaderHere,
     Outcome,
     Proposal,
+    Status,
     to_rpc,
 )
 from callboard.agent.rpc.errors import ProtocolError
@@ -45,7 +46,7 @@ class ConsensusService:
 
     async def status(self, peer: Peer, body: bytes) -> bytes:
         """A Status."""
-        return ENCODER.encode(self._driver.status())
+        return ENCODER.encode(status_of(self._driver))
 
     async def propose(self, peer: Peer, body: bytes) -> bytes:
         """Proposal -> Outcome, wherever the leader is."""
@@ -90,6 +91,23 @@ class ConsensusService:
         index, value = decode_body(_HASH, body)
         self._driver.told_hash(peer, index, value)
         return b""
+
+
+def status_of(driver: RaftDriver) -> Status:
+    """What a server says of itself."""
+    leader = driver.leader
+    return Status(
+        node_id=driver.node_id,
+        cluster_id=driver.cluster_id,
+        expect=driver.bootstrap_expect,
+        voters=driver.voters,
+        leader_id=leader.node_id if leader else "",
+        leader_address=leader.address if leader else "",
+        term=driver.term,
+        commit=driver.commit_index,
+        ready=driver.ready,
+        last_contact_s=driver.last_contact_s,
+    )
 
 
 def _proposal(body: bytes) -> Proposal:

@@ -7,8 +7,14 @@ what it answers cannot be trusted.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
 
+from callboard.agent.rpc import RpcClient
+from callboard.agent.rpc.wire import ENCODER
+
+TELL_TIMEOUT_S = 1.0
 KEPT = 64
 """Hashes kept of each side; older ones are forgotten uncompared."""
 
@@ -47,6 +53,40 @@ class StateHashes:
                 f"I12: the state at index {index} has hash {own:#x}, the leader's {leaders:#x}"
             )
         self.compared += 1
+
+
+class HashExchange:
+    """Works hashes out when they are due, and carries the leader's to the others."""
+
+    def __init__(self, state_hash: Callable[[], int] | None, client: RpcClient) -> None:
+        self._state_hash = state_hash
+        self._client = client
+        self._hashes = StateHashes()
+
+    @property
+    def compared(self) -> int:
+        """How many were found equal."""
+        return self._hashes.compared
+
+    def due(self, index: int, tell: Sequence[str]) -> Coroutine[None, None, None] | None:
+        """Just after applying `index`: record the hash. The work of telling it to the agents at
+        the addresses `tell` is returned. Raises StateDiverged."""
+        if self._state_hash is None:
+            return None
+        value = self._state_hash()
+        self._hashes.record(index, value)
+        return self._tell(tell, ENCODER.encode((index, value))) if tell else None
+
+    def told(self, index: int, value: int) -> None:
+        """The leader's hash came. Raises StateDiverged."""
+        self._hashes.told(index, value)
+
+    async def _tell(self, addresses: Sequence[str], body: bytes) -> None:
+        # Best effort: the next hash says the same.
+        await asyncio.gather(
+            *(self._client.call(a, "state_hash", body, TELL_TIMEOUT_S) for a in addresses),
+            return_exceptions=True,
+        )
 
 
 def _forget(hashes: OrderedDict[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 "propose", "read_index"             served by every server: it finds the leader itself
 "propose_here", "read_index_here"   served by the leader only: nothing is forwarded twice
+    "status"                            what a server says of itself
 """
 
 from __future__ import annotations
@@ -32,11 +33,31 @@ class Barrier(msgspec.Struct, frozen=True, array_like=True):
     timeout_s: float
 
 
+class Status(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What a server says of itself (rpc method "status")."""
+
+    node_id: str
+    cluster_id: str
+    """"" while it belongs to none; then all below are empty too."""
+    expect: int
+    voters: tuple[tuple[str, str], ...] = ()
+    """(node id, "ip:port") of each."""
+    leader_id: str = ""
+    leader_address: str = ""
+    term: int = 0
+    commit: int = 0
+    ready: bool = False
+    last_contact_s: float = 0.0
+
+
 PROPOSAL = msgspec.msgpack.Decoder(Proposal)
 OUTCOME = msgspec.msgpack.Decoder(Outcome)
 BARRIER = msgspec.msgpack.Decoder(Barrier)
+STATUS = msgspec.msgpack.Decoder(Status)
 INDEX = msgspec.msgpack.Decoder(int)
 
+GRACE_S = 0.5
+"""How much longer than the other side a caller waits: so that it hears the other's verdict."""
 TIMEOUT_MAX_S = 600.0
 """No caller waits longer, whatever it says."""
 

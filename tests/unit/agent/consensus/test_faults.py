@@ -1,0 +1,157 @@
+"""Disks that fail or stall, pauses, diverging states: the member leaves, or gives way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from tests.harness.eventually import eventually
+from tests.harness.raft_cluster import FAST, cluster
+
+from callboard.agent.consensus.state_hashes import StateDiverged, StateHashes
+from callboard.agent.ports import EngineError
+
+ALONE = replace(FAST, bootstrap_expect=1)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+async def test_failed_write_of_the_log_is_fatal_and_nothing_is_acknowledged(number: int) -> None:
+    async with cluster(1, ALONE) as made:
+        server = made.servers[0]
+        await server.driver.propose(b"one")
+
+        def fail(operation: str) -> None:
+            if operation == "sync":
+                raise OSError(number, "injected")
+
+        server.raft.before = fail
+        with pytest.raises(EngineError, match="consensus has stopped"):
+            await server.driver.propose(b"two")
+        assert len(server.fatal) == 1
+        assert "cannot write the log, segment 00000001.log offset" in server.fatal[0]
+        assert "consensus has stopped" in (server.driver.trouble() or "")
+        server.raft.before = lambda operation: None
+        with pytest.raises(EngineError):
+            await server.driver.propose(b"three")
+        assert server.state.commands == [b"one"]
+
+
+async def test_failed_follower_leaves_and_the_others_go_on() -> None:
+    async with cluster() as made:
+        leader = await made.leader()
+        follower = (await made.followers())[0]
+
+        def fail(operation: str) -> None:
+            raise OSError(errno.EIO, "injected")
+
+        follower.raft.before = fail
+        for number in range(5):
+            await leader.driver.propose(b"%d" % number)
+        await eventually(lambda: follower.fatal)
+        assert not leader.fatal
+
+
+async def test_full_disk_while_a_snapshot_is_written_is_fatal() -> None:
+    async with cluster(1, replace(ALONE, snapshot_threshold=10)) as made:
+        server = made.servers[0]
+        await server.driver.propose(b"one")
+
+        def full(operation: str) -> None:
+            if operation == "create":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        server.raft.before = full
+        with pytest.raises(EngineError):
+            for _ in range(100):
+                await server.driver.propose(b"more")
+        assert "No space left" in server.fatal[0]
+
+
+async def test_leader_whose_disk_stalls_gives_way_and_writes_go_on() -> None:
+    async with cluster() as made:
+        leader = await made.leader()
+        release = threading.Event()
+
+        def stall(operation: str) -> None:
+            if operation == "sync":
+                release.wait(20)
+
+        leader.raft.before = stall
+        try:
+            survivor = (await made.followers())[0]
+            lost = asyncio.create_task(leader.driver.propose(b"stalled"))
+            await eventually(lambda: not leader.driver.is_leader)
+            assert "disk does not answer" in (leader.driver.trouble() or "")
+            began_at = time.monotonic()
+            await survivor.driver.propose(b"after")
+            assert time.monotonic() - began_at < 3
+        finally:
+            release.set()
+            leader.raft.before = lambda operation: None
+        await asyncio.gather(lost, return_exceptions=True)
+        await eventually(lambda: b"after" in leader.state.commands)
+        await eventually(lambda: leader.driver.trouble() is None)
+
+
+async def test_standstill_of_the_loop_causes_no_election() -> None:
+    async with cluster() as made:
+        leader = await made.leader()
+        term = leader.driver.term
+        for _ in range(3):
+            time.sleep(0.8)  # noqa: ASYNC251  (the loop stands still: that is what is tested)
+            await leader.driver.propose(b"still here")
+        assert leader.driver.term == term
+        assert await made.leader() is leader
+
+
+async def test_state_hashes_are_compared_and_agree() -> None:
+    async with cluster(settings=replace(FAST, state_hash_interval=10)) as made:
+        leader = await made.leader()
+        for number in range(40):
+            await leader.driver.propose(b"%d" % number)
+        followers = await made.followers()
+        await eventually(lambda: all(s.driver.hashes_compared >= 2 for s in followers))
+        assert not any(server.fatal for server in made.servers)
+
+
+async def test_follower_whose_state_differs_leaves() -> None:
+    async with cluster(settings=replace(FAST, state_hash_interval=10)) as made:
+        leader = await made.leader()
+        follower, other = await made.followers()
+        await leader.driver.propose(b"one")
+        await made.converged([b"one"])
+        follower.state.commands[0] = b"flipped"
+        for number in range(30):
+            await leader.driver.propose(b"%d" % number)
+        await eventually(lambda: follower.fatal)
+        assert "I12: the state at index" in follower.fatal[0]
+        assert not leader.fatal
+        assert not other.fatal
+
+
+def test_hashes_that_agree_are_counted() -> None:
+    hashes = StateHashes()
+    hashes.record(10, 7)
+    hashes.told(10, 7)
+    hashes.told(20, 8)
+    hashes.record(20, 8)
+    assert hashes.compared == 2
+
+
+def test_hashes_that_differ_raise_with_the_index() -> None:
+    hashes = StateHashes()
+    hashes.told(10, 7)
+    with pytest.raises(StateDiverged, match="at index 10"):
+        hashes.record(10, 8)
+
+
+def test_hashes_of_long_ago_are_forgotten() -> None:
+    hashes = StateHashes()
+    for index in range(1000):
+        hashes.told(index, 1)
+    hashes.record(0, 2)
+    assert hashes.compared == 0

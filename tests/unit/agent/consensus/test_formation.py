@@ -1,0 +1,179 @@
+"""Who founds a cluster, who joins, who has no vote, and who is refused."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import replace
+
+import pytest
+from tests.harness.eventually import eventually
+from tests.harness.raft_cluster import FAST, Cluster, Server, cluster
+
+from callboard.agent.consensus.disk import MemoryDisk
+from callboard.agent.consensus.identity import (
+    ClusterMark,
+    IdentityError,
+    cluster_id_of,
+    load_mark,
+    load_node_id,
+    save_mark,
+)
+from callboard.agent.consensus.segment_log import ForeignLog
+from callboard.agent.consensus.settings import ConsensusSettings
+from callboard.agent.ports import NoLeader
+
+ALONE = replace(FAST, bootstrap_expect=1)
+
+
+def test_node_id_is_made_once_and_kept() -> None:
+    disk = MemoryDisk(remembers=True)
+    first = load_node_id(disk)
+    disk.lose_unsynced()
+    assert load_node_id(disk) == first
+    assert str(uuid.UUID(first)) == first
+
+
+def test_wanted_node_id_is_kept() -> None:
+    disk = MemoryDisk()
+    wanted = str(uuid.uuid4())
+    assert load_node_id(disk, wanted) == wanted
+    assert load_node_id(disk) == wanted
+
+
+def test_data_directory_of_another_node_is_refused() -> None:
+    disk = MemoryDisk()
+    load_node_id(disk)
+    with pytest.raises(IdentityError, match="belongs to node"):
+        load_node_id(disk, str(uuid.uuid4()))
+
+
+def test_damaged_node_id_is_refused() -> None:
+    disk = MemoryDisk()
+    disk.create("node-id").write(0, b"nonsense")
+    with pytest.raises(IdentityError, match="not a UUID"):
+        load_node_id(disk)
+
+
+def test_mark_is_read_as_it_was_written() -> None:
+    disk = MemoryDisk(remembers=True)
+    mark = ClusterMark("c", ("a", "b", "c"), may_vote=False)
+    save_mark(disk, mark)
+    disk.lose_unsynced()
+    assert load_mark(disk) == mark
+
+
+def test_damaged_mark_is_refused() -> None:
+    disk = MemoryDisk()
+    disk.create("cluster.json").write(0, b"{")
+    with pytest.raises(IdentityError, match=r"cluster\.json"):
+        load_mark(disk)
+
+
+def test_cluster_id_is_the_same_whoever_works_it_out() -> None:
+    assert cluster_id_of("dc1", ("b", "a")) == cluster_id_of("dc1", ("a", "b"))
+    assert cluster_id_of("dc1", ("a", "b")) != cluster_id_of("dc2", ("a", "b"))
+
+
+@pytest.mark.parametrize("expect", [2, 4, 7])
+def test_expecting_another_number_than_one_three_or_five_is_refused(expect: int) -> None:
+    with pytest.raises(ValueError, match="must be 1, 3 or 5"):
+        ConsensusSettings(bootstrap_expect=expect)
+
+
+async def test_lone_server_leads_at_once() -> None:
+    async with cluster(1, ALONE) as made:
+        applied = await made.servers[0].driver.propose(b"one", timeout_s=2)
+        assert applied.value == 1
+        assert made.servers[0].driver.is_leader
+
+
+async def test_two_of_three_found_nothing() -> None:
+    async with cluster(2) as made:
+        with pytest.raises(NoLeader, match="No cluster leader"):
+            await made.servers[0].driver.propose(b"never", timeout_s=0.6)
+        assert made.servers[0].driver.trouble() == "not part of a cluster yet"
+        assert made.servers[0].driver.leader is None
+        assert not made.servers[0].driver.ready
+
+
+async def test_server_that_expects_nothing_founds_nothing() -> None:
+    async with cluster(1, replace(FAST, bootstrap_expect=0)) as made:
+        with pytest.raises(NoLeader):
+            await made.servers[0].driver.propose(b"never", timeout_s=0.4)
+
+
+async def test_fourth_server_becomes_no_voter_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with cluster(3) as made:
+        await made.leader()
+        fourth = Server("id-4", FAST, made.addresses)
+        made.servers.append(fourth)
+        await fourth.start()
+        await eventually(lambda: "starts without a vote" in caplog.text)
+        assert "without this server" in (fourth.driver.trouble() or "")
+        assert not fourth.driver.ready
+
+
+async def test_server_with_a_new_directory_joins_without_a_vote() -> None:
+    async with cluster(3) as made:
+        await made.leader()
+        lost = (await made.followers())[0]
+        await lost.crash()
+        stranger = Server("id-9", FAST, made.addresses)
+        made.servers.append(stranger)
+        await stranger.start()
+        leader = await eventually(
+            lambda: next((s for s in made.servers if s.running and s.driver.is_leader), None)
+        )
+        assert leader is not None
+        await leader.driver.propose(b"goes on with two of three")
+        assert stranger.driver.term == 0
+
+
+async def test_founder_that_lost_its_log_follows_without_a_vote() -> None:
+    async with cluster(3) as made:
+        leader = await made.leader()
+        await leader.driver.propose(b"one")
+        lost = (await made.followers())[0]
+        await lost.crash()
+        lost.raft = MemoryDisk(remembers=True)
+        await lost.start(seed=1)
+        await eventually(lambda: lost.state.commands == [b"one"])
+        assert "lost its log" in (lost.driver.trouble() or "")
+        await lost.crash()
+        await lost.start(seed=2)
+        await eventually(lambda: lost.state.commands == [b"one"])
+        assert "lost its log" in (lost.driver.trouble() or "")
+
+
+async def test_late_founder_joins_the_cluster_the_others_founded() -> None:
+    def late(made: Cluster) -> None:
+        # It is known, and answers, before it can see anybody.
+        made.servers[2].addresses = {}
+
+    async with cluster(3, prepare=late) as made:
+        third = made.servers[2]
+        made.addresses["id-3"] = third.server.address
+        await eventually(
+            lambda: made.servers[0].driver.is_leader or made.servers[1].driver.is_leader
+        )
+        assert third.driver.cluster_id == ""
+        third.addresses.update(made.addresses)
+        await eventually(lambda: third.driver.ready)
+        assert third.driver.cluster_id == made.servers[0].driver.cluster_id
+
+
+async def test_log_of_another_cluster_is_refused_at_the_start() -> None:
+    async with cluster(1, ALONE) as one, cluster(1, ALONE) as other:
+        await one.servers[0].driver.propose(b"one")
+        other.servers[0].local.node_id = "id-x"
+        await one.servers[0].stop()
+        mixed = Server("id-1", ALONE, {}, data=one.servers[0].data, raft=one.servers[0].raft)
+        save_mark(mixed.data, ClusterMark("another-cluster", ("id-1",)))
+        with pytest.raises(ForeignLog, match="belongs to cluster"):
+            await mixed.start()
+        await mixed.client.stop()
+        await mixed.server.stop()
