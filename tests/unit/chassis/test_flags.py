@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callboard.chassis import flags
 from callboard.chassis.flags import Flag, FlagError, FlagSet, HelpRequested, Kind
@@ -123,3 +125,12 @@ def test_help_lists_every_flag() -> None:
     text = SET.help()
     assert text.startswith("Usage: callboard try [options]")
     assert all(f"  -{name}" in text for name in SET.flags)
+
+
+@given(st.lists(st.text(alphabet="-=abindevportj01 xé", max_size=8), max_size=5))
+def test_no_command_line_makes_it_raise_anything_else(words: list[str]) -> None:
+    try:
+        parsed = SET.parse(words)
+    except (FlagError, HelpRequested):
+        return
+    assert all(word in words for word in parsed.args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -148,3 +149,10 @@ async def test_stop_hangs_up_on_idle_connections(server: HealthServer) -> None:
 async def test_a_taken_address_is_an_error(server: HealthServer) -> None:
     with pytest.raises(OSError, match="address already in use"):
         await HealthServer("127.0.0.1", server.port).start()
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_garbage_never_keeps_it_from_answering(server: HealthServer, seed: int) -> None:
+    garbage = random.Random(seed).randbytes(seed * 7) + b"\r\n\r\n"
+    answer = await sent(server, garbage)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 405 "))
