@@ -10,7 +10,7 @@ import pytest
 from tests.harness.eventually import eventually, eventually_sync
 
 from callboard.chassis.command import main
-from callboard.client import AsyncClient, Client, Instance
+from callboard.client import AsyncClient, Client
 from callboard.testing.inprocess import Catalog
 
 
@@ -94,14 +94,10 @@ async def test_an_async_watch_sees_each_change(catalog: Catalog) -> None:
 
 async def test_an_async_registration_is_passing(catalog: Catalog) -> None:
     async with AsyncClient(catalog.url) as client, client.registered("hub", port=8800):
-        found: list[Instance] = []
-
-        async def resolved() -> bool:
-            found[:] = await client.resolve("hub")
-            return bool(found)
-
-        await eventually(resolved)
-        (hub,) = found
+        async for instances in client.watch("hub", wait_s=5):
+            if instances:
+                break
+        (hub,) = instances
         assert (hub.port, hub.status) == (8800, "passing")
 
 
