@@ -7,21 +7,28 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from callboard.agent.cluster import Cluster
+from callboard.agent.feed_over_rpc import METHOD as FEED
+from callboard.agent.feed_over_rpc import FeedReader, FeedService
 from callboard.agent.http.application import Api, build_api
 from callboard.agent.http.context import ApiContext, Forwarding
+from callboard.agent.http.problems import ApiError
 from callboard.agent.local.registry import LocalRegistry
 from callboard.agent.membership.tags import from_wire
+from callboard.agent.ports import Engine, NotReady
 from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
+from callboard.catalog.discovery import DiscoveryView
 from callboard.chassis.metrics import LoopLag, Metrics
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings, Soa
-from callboard.feed.source import FeedCluster, FeedSource
+from callboard.feed.copy import CatalogCopy
+from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders
 from callboard.feed.wire import Member as FedMember
-from callboard.serve import FanOut, Limits, Server, Stream, TimerWheel
+from callboard.serve import FanOut, Limits, Request, Server, Stream, TimerWheel
 from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)
@@ -40,6 +47,7 @@ class Front:
         self._http: list[Server] = []
         self._dns: list[DnsServer] = []
         self._feed: FeedSource | None = None
+        self._reader: FeedReader | None = None
         self.metrics = Metrics()
         self._lag = LoopLag(self.metrics)
 
@@ -68,9 +76,12 @@ class Front:
     ) -> None:
         """Open the listeners. Raises OSError naming the address that cannot be had."""
         self._lag.start()
+        engine = cluster.engine
         if cluster.driver is not None:
-            self._feed = FeedSource(self._store, _feed_cluster(cluster, self._settings.node_name))
-            self._feed.start()
+            names = _feed_cluster(cluster, self._settings.node_name)
+            feed = self._feed = FeedSource(self._store, names)
+            feed.start()
+            cluster.rpc.register(FEED, FeedService(feed, lambda: engine.ready).serve)
         api = build_api(self._context(cluster, local, reload, leave))
         cluster.rpc.register("http", lambda peer, body: api.serve_forwarded(body))
         await self._open_http(api)
@@ -80,6 +91,8 @@ class Front:
         """Close the listeners; parked requests are ended."""
         for dns in self._dns:
             await dns.stop()
+        if self._reader is not None:
+            await self._reader.stop()
         if self._feed is not None:
             self._feed.stop()
         for http in self._http:
@@ -112,17 +125,16 @@ class Front:
         settings = self._settings
         if settings.ports.dns == OFF:
             return
+        view: DiscoveryView = self._store
+        age_s = _contact_of(cluster)
         if cluster.driver is None:
-            log.warning("dns is not served by client agents yet: ask a server or the nameserver")
-            return
+            copy = CatalogCopy(settings.datacenter)
+            view, loop = copy, asyncio.get_running_loop()
+            age_s = lambda: copy.age_s(loop.time())
+            self._reader = FeedReader(copy, cluster.client, cluster.directory.alive)
+            self._reader.start()
         for address in settings.dns_addresses:
-            dns = DnsServer(
-                self._store,
-                dns_settings(settings),
-                address,
-                settings.ports.dns,
-                age_s=lambda: cluster.engine.last_contact_s,
-            )
+            dns = DnsServer(view, dns_settings(settings), address, settings.ports.dns, age_s=age_s)
             await _named(dns.start(), "dns", address, settings.ports.dns)
             self._dns.append(dns)
 
@@ -155,7 +167,7 @@ class Front:
             hold_timeout_s=settings.rpc_hold_timeout_s,
             allow_plain=settings.allow_plain,
             forwarding=None if settings.server else _Forwarding(cluster),
-            feed=None if feed is None else (lambda request: _open_feed(feed, request.query)),
+            feed=None if feed is None else partial(_open_feed, feed, cluster.engine),
             reload=reload,
             leave=leave,
             stats=lambda: {"serf_lan": cluster.membership.stats()},
@@ -223,10 +235,17 @@ def _fed(member: SerfMember) -> FedMember:
     )
 
 
-def _open_feed(feed: FeedSource, query: Mapping[str, list[str]]) -> Stream:
-    epoch = query.get("epoch", [""])[0]
-    index = query.get("index", ["0"])[0]
-    return feed.open(epoch, int(index) if index.isdecimal() else 0)
+def _open_feed(feed: FeedSource, engine: Engine, request: Request) -> Stream:
+    if not engine.ready:
+        raise NotReady("the catalog is not loaded yet")
+    try:
+        return feed.open_for(request.query)
+    except TooManyReaders:
+        raise ApiError(503, "too many readers of the feed") from None
+
+
+def _contact_of(cluster: Cluster) -> Callable[[], float]:
+    return lambda: cluster.engine.last_contact_s
 
 
 async def _named(opening: Awaitable[None], what: str, address: str, port: int) -> None:
