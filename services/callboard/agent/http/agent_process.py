@@ -129,6 +129,8 @@ class AgentProcessEndpoints:
 
     def version(self, call: Call) -> Outcome:
         """Which Consul we speak, and which Callboard we are."""
+        if not call.rights.agent_read(self._context.node_name):
+            raise ApiError(403, DENIED)
         return json_answer(
             render.json(
                 {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from callboard.agent.http import views
 from callboard.agent.http.consistency import Reads
@@ -94,23 +94,23 @@ class CatalogEndpoints:
         """Every node, sorted by name."""
         refuse_later(call.request)
 
-        def made() -> Answer:
+        def made() -> bytes:
             found = [] if other_peer(call.request) else self._store.nodes()
-            return json_answer(render.array(map(render.node_json, views.nodes(call.rights, found))))
+            return render.array(map(render.node_json, views.nodes(call.rights, found)))
 
-        return self._reads.discovery(call.request, NODES, made)
+        return self._reads.discovery(call, NODES, made, "catalog/nodes")
 
     def services(self, call: Call) -> Outcome:
         """Service name → union of tags."""
         refuse_later(call.request)
 
-        def made() -> Answer:
+        def made() -> bytes:
             names = {} if other_peer(call.request) else self._store.service_names()
             if call.rights is not ALLOW_ALL:
                 names = {n: t for n, t in names.items() if call.rights.service_read(n)}
-            return json_answer(render.service_names_json(names))
+            return render.service_names_json(names)
 
-        return self._reads.discovery(call.request, SERVICES, made)
+        return self._reads.discovery(call, SERVICES, made, "catalog/services")
 
     def service(self, call: Call) -> Outcome:
         """The instances of a service, one row each."""
@@ -118,26 +118,22 @@ class CatalogEndpoints:
         name = required(call.rest, "Missing service name")
         wanted = tags(call.request)
 
-        def made() -> Answer:
+        def made() -> bytes:
             found = [] if other_peer(call.request) else self._store.service_instances(name)
             rows = []
             for instance in views.instances(call.rights, found):
                 node = self._store.node(instance.node)
                 if node is not None and views.has_tags(instance.tags, wanted):
                     rows.append(render.catalog_service_row_json(node, instance))
-            return json_answer(render.array(rows))
+            return render.array(rows)
 
-        return self._reads.discovery(call.request, WatchKey("service", name), made)
+        key = WatchKey("service", name)
+        return self._reads.discovery(call, key, made, ("catalog/service", name, wanted))
 
     def connect(self, call: Call) -> Outcome:
         """No instance here is mesh-capable."""
-        return self._none(call, "Missing service name")
-
-    def _none(self, call: Call, missing: str) -> Outcome:
-        name = required(call.rest, missing)
-        return self._reads.discovery(
-            call.request, WatchKey("service", name), lambda: json_answer(b"[]")
-        )
+        key = WatchKey("service", required(call.rest, "Missing service name"))
+        return self._reads.discovery(call, key, lambda: b"[]", "catalog/connect")
 
     def node(self, call: Call) -> Outcome:
         """A node with its services by ID; null if it is unknown."""
@@ -151,14 +147,14 @@ class CatalogEndpoints:
         refuse_later(call.request)
         name = required(call.rest, "Missing node name")
 
-        def made() -> Answer:
+        def made() -> bytes:
             node = None if other_peer(call.request) else self._store.node(name)
             if node is None or not call.rights.node_read(node.name):
-                return json_answer(b"null")
+                return b"null"
             services = views.instances(call.rights, self._store.node_services(name))
-            return json_answer(rendered(node, services))
+            return rendered(node, services)
 
-        return self._reads.discovery(call.request, WatchKey("node", name), made)
+        return self._reads.discovery(call, WatchKey("node", name), made, rendered)
 
 
 def required(rest: str, missing: str) -> str:
@@ -174,6 +170,3 @@ def _authorize_register(rights: Authorizer, command: Register) -> None:
         allowed = allowed and rights.service_write(command.service.service)
     if not allowed:
         raise ApiError(403, DENIED)
-
-
-Propose = Callable[[bytes], Awaitable[object]]

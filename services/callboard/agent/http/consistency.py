@@ -7,13 +7,16 @@ unless it is older than allowed. Nothing is read before the engine is ready, sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 from callboard.agent.http.blocking import BlockingQuery, effective_wait_s
 from callboard.agent.http.context import ApiContext
+from callboard.agent.http.frame import Call, json_answer
 from callboard.agent.http.parameters import ReadOptions, read_options
+from callboard.agent.http.renderings import Renderings
 from callboard.agent.ports import NotReady
+from callboard.catalog.authorizer import ALLOW_ALL
 from callboard.catalog.changes import WatchKey
 from callboard.serve import Answer, Outcome, Request, Settled
 
@@ -28,12 +31,30 @@ class Reads:
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
+        self._kept = Renderings()
 
-    def discovery(self, request: Request, key: WatchKey, render: Render) -> Outcome:
-        """A read of the catalog or of health: with X-Consul-Effective-Consistency."""
+    def discovery(
+        self, call: Call, key: WatchKey, render: Callable[[], bytes], form: Hashable
+    ) -> Outcome:
+        """A read of the catalog or of health: JSON, with X-Consul-Effective-Consistency.
+
+        `form` tells this body from others made of the same resource: endpoint and filters.
+        """
+        request = call.request
+        keep = call.rights is ALLOW_ALL and "peer" not in request.query
+
+        def made() -> Answer:
+            index = self._context.store.index(key)
+            body = self._kept.get(key, form, index) if keep else None
+            if body is None:
+                body = render()
+                if keep:
+                    self._kept.put(key, form, index, body)
+            return json_answer(body)
+
         stale_s = self._context.http.discovery_max_stale_s
         options = read_options(request, self._context.datacenter, discovery_max_stale_s=stale_s)
-        return self._read(options, key, render, effective=True)
+        return self._read(options, key, made, effective=True)
 
     def keys(self, request: Request, key: WatchKey, render: Render) -> Outcome:
         """A read of the key/value store."""

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import request_response
 
 from callboard.agent.http.frame import Resource
 from callboard.catalog.version import VERSION
@@ -41,6 +42,7 @@ def build_application(resources: Iterable[Resource], routes: Dispatcher) -> Fast
         if resource.tags:
             _document(app, resource, anything)
     app.router.add_route("/{path:path}", anything, methods=_METHODS, include_in_schema=False)
+    app.router.default = request_response(anything)  # (a path with a line break matches nothing)
     return app
 
 

@@ -8,13 +8,13 @@ from callboard.agent.http import views
 from callboard.agent.http.catalog import required
 from callboard.agent.http.consistency import Reads
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import Call, Resource, json_answer
+from callboard.agent.http.frame import Call, Resource
 from callboard.agent.http.parameters import other_peer, passing, refuse_later, tags
 from callboard.agent.http.problems import ApiError
 from callboard.catalog import render
 from callboard.catalog.changes import WatchKey
 from callboard.catalog.objects import CRITICAL, PASSING, WARNING, Check
-from callboard.serve import Answer, Outcome
+from callboard.serve import Outcome
 
 CHECKS = WatchKey("checks")
 _STATES = frozenset({"any", PASSING, WARNING, CRITICAL})
@@ -48,26 +48,25 @@ class HealthEndpoints:
         only_passing = passing(call.request)
         wanted = tags(call.request)
 
-        def made() -> Answer:
+        def made() -> bytes:
             found = [] if other_peer(call.request) else self._store.health(name)
             entries = views.entries(call.rights, found)
-            return json_answer(
-                render.array(
-                    render.health_entry_json(entry)
-                    for entry in entries
-                    if (not only_passing or entry.status == PASSING)
-                    and views.has_tags(entry.service.tags, wanted)
-                )
+            return render.array(
+                render.health_entry_json(entry)
+                for entry in entries
+                if (not only_passing or entry.status == PASSING)
+                and views.has_tags(entry.service.tags, wanted)
             )
 
-        return self._reads.discovery(call.request, WatchKey("service", name), made)
+        key = WatchKey("service", name)
+        return self._reads.discovery(
+            call, key, made, ("health/service", name, only_passing, wanted)
+        )
 
     def none(self, call: Call) -> Outcome:
         """No instance here is part of a mesh."""
-        name = required(call.rest, "Missing service name")
-        return self._reads.discovery(
-            call.request, WatchKey("service", name), lambda: json_answer(b"[]")
-        )
+        key = WatchKey("service", required(call.rest, "Missing service name"))
+        return self._reads.discovery(call, key, lambda: b"[]", "health/none")
 
     def checks(self, call: Call) -> Outcome:
         """The checks of a service's instances."""
@@ -91,8 +90,8 @@ class HealthEndpoints:
     def _checks(self, call: Call, key: WatchKey, found: Callable[[], Sequence[Check]]) -> Outcome:
         refuse_later(call.request)
 
-        def made() -> Answer:
+        def made() -> bytes:
             visible = [] if other_peer(call.request) else views.checks(call.rights, found())
-            return json_answer(render.array(map(render.check_json, visible)))
+            return render.array(map(render.check_json, visible))
 
-        return self._reads.discovery(call.request, key, made)
+        return self._reads.discovery(call, key, made, ("health", call.request.path))
