@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 from callboard.catalog.changes import Change
 from callboard.catalog.discovery import HealthEntry
+from callboard.catalog.instances import InstanceLists
 from callboard.catalog.objects import PASSING, Check, Node, ServiceInstance
 from callboard.catalog.pinned import PinnedTables
 
-T = TypeVar("T")
-
 _Key = tuple[str, str]
 """(lower-case node name, service or check ID)."""
+
+_Checks = Check | tuple[Check, ...]
+"""The checks of one instance: most have one, and a tuple of one costs as much as its contents."""
 
 _NO_CHECKS: tuple[Check, ...] = ()
 
@@ -44,9 +45,9 @@ class CatalogTables:
         self._own_checks: set[str] = set()
         self._node_ids: dict[str, str] = {}
         self._node_addresses: dict[str, tuple[str, ...]] = {}
-        self._service_addresses: dict[str, tuple[_Key, ...]] = {}
-        self._by_service: dict[str, dict[_Key, ServiceInstance]] = {}
-        self._instance_checks: dict[str, dict[str, tuple[Check, ...]]] = {}
+        self._by_address = InstanceLists()
+        self._by_service = InstanceLists()
+        self._instance_checks: dict[str, dict[str, _Checks]] = {}
         self._unhealthy: dict[_Key, Check] = {}
         self._tag_counts: dict[str, dict[str, int]] = {}
         self._name_counts: dict[str, int] = {}
@@ -54,7 +55,6 @@ class CatalogTables:
         self._check_total = 0
         self._sorted_nodes: list[Node] | None = None
         self._sorted_names: dict[str, tuple[str, ...]] | None = None
-        self._sorted_instances: dict[str, list[ServiceInstance]] = {}
 
     # ---------------------------------------------------------------- reads
 
@@ -91,8 +91,7 @@ class CatalogTables:
 
     def services_at(self, address: str) -> Sequence[ServiceInstance]:
         """The instances with this address of their own, sorted by node and ID."""
-        keys = sorted(self._service_addresses.get(address, ()))
-        return [self._services[node][service_id] for node, service_id in keys]
+        return self._by_address.get(address)
 
     def service_names(self) -> Mapping[str, tuple[str, ...]]:
         """Service name → union of its instances' tags, both sorted."""
@@ -112,15 +111,7 @@ class CatalogTables:
 
     def service_instances(self, name: str) -> Sequence[ServiceInstance]:
         """The instances of a service on all nodes, sorted by node and ID."""
-        name = name.lower()
-        table = self._by_service.get(name)
-        if table is None:
-            return ()
-        found = self._sorted_instances.get(name)
-        if found is None:
-            found = [table[key] for key in sorted(table)]
-            self._sorted_instances[name] = found
-        return found
+        return self._by_service.get(name.lower())
 
     def node_services(self, node: str) -> Sequence[ServiceInstance]:
         """The instances on a node, sorted by ID."""
@@ -135,7 +126,7 @@ class CatalogTables:
     def instance_checks(self, node: str, service_id: str) -> tuple[Check, ...]:
         """The checks of one instance ("" = the node's own), sorted by CheckID."""
         table = self._instance_checks.get(node.lower())
-        return _NO_CHECKS if table is None else table.get(service_id, _NO_CHECKS)
+        return _NO_CHECKS if table is None else _several(table.get(service_id, _NO_CHECKS))
 
     def service_checks(self, name: str) -> Sequence[Check]:
         """The instances' own checks (not their nodes'), sorted by node and CheckID."""
@@ -171,7 +162,8 @@ class CatalogTables:
             table = self._instance_checks.get(name)
             checks = _NO_CHECKS
             if table is not None:
-                checks = table.get("", _NO_CHECKS) + table.get(instance.id, _NO_CHECKS)
+                checks = _several(table.get("", _NO_CHECKS))
+                checks += _several(table.get(instance.id, _NO_CHECKS))
             entries.append(HealthEntry(node, instance, checks))
         return entries
 
@@ -282,17 +274,16 @@ class CatalogTables:
         node = _fold(service.node)
         table = self._writable_services(node)
         old = table.get(service.id)
-        key = (node, service.id)
         table[service.id] = service
         if old is None:
             self._service_total += 1
-            self._link_service(key, service)
+            self._link_service(service)
         elif old.service == service.service and old.tags == service.tags:
-            self._replace_service(key, old, service)
+            self._replace_service(old, service)
         else:
             self._count_tags(service)  # before the old ones go: a reordered tag never vanishes
-            self._unlink_service(key, old)
-            self._link_service(key, service)
+            self._unlink_service(old)
+            self._link_service(service)
             self._uncount_tags(service)
         return Change(
             service.modify_index, "put", "service", service.node, service.id, service, old
@@ -332,7 +323,7 @@ class CatalogTables:
         if not table:
             del self._services[node]
         self._service_total -= 1
-        self._unlink_service((node, service_id), old)
+        self._unlink_service(old)
         return Change(index, "delete", "service", old.node, service_id, old)
 
     def delete_check(self, node: str, check_id: str, index: int) -> Change | None:
@@ -370,15 +361,10 @@ class CatalogTables:
         if node.id and self._node_ids.get(node.id.lower()) == name:
             del self._node_ids[node.id.lower()]
 
-    def _link_service(self, key: _Key, service: ServiceInstance) -> None:
-        name = _fold(service.service)
-        table = self._by_service.get(name)
-        if table is None:
-            table = self._by_service[name] = {}
-        table[key] = service
-        self._sorted_instances.pop(name, None)
+    def _link_service(self, service: ServiceInstance) -> None:
+        self._by_service.put(_fold(service.service), service)
         if service.address:
-            _include(self._service_addresses, service.address, key)
+            self._by_address.put(service.address, service)
         self._count_tags(service)
 
     def _count_tags(self, service: ServiceInstance) -> None:
@@ -409,45 +395,37 @@ class CatalogTables:
         self._sorted_names = None
         self.names_version += 1
 
-    def _replace_service(self, key: _Key, old: ServiceInstance, new: ServiceInstance) -> None:
+    def _replace_service(self, old: ServiceInstance, new: ServiceInstance) -> None:
         """The same instance under the same name with the same tags: the usual change."""
-        name = new.service.lower()
-        self._by_service[name][key] = new
-        self._sorted_instances.pop(name, None)
-        if old.address != new.address:
-            if old.address:
-                _discard(self._service_addresses, old.address, key)
-            if new.address:
-                _include(self._service_addresses, new.address, key)
+        self._by_service.put(new.service.lower(), new)
+        if old.address and old.address != new.address:
+            self._by_address.remove(old.address, old)
+        if new.address:
+            self._by_address.put(new.address, new)
 
-    def _unlink_service(self, key: _Key, service: ServiceInstance) -> None:
-        name = service.service.lower()
-        table = self._by_service[name]
-        del table[key]
-        if not table:
-            del self._by_service[name]
-        self._sorted_instances.pop(name, None)
+    def _unlink_service(self, service: ServiceInstance) -> None:
+        self._by_service.remove(service.service.lower(), service)
         if service.address:
-            _discard(self._service_addresses, service.address, key)
+            self._by_address.remove(service.address, service)
         self._uncount_tags(service)
 
     def _link_check(self, node: str, check: Check) -> None:
         table = self._instance_checks.get(node)
         if table is None:
             table = self._instance_checks[node] = {}
-        present = table.get(check.service_id, _NO_CHECKS)
-        if present and present[-1].check_id > check.check_id:
-            table[check.service_id] = tuple(sorted((*present, check), key=_check_id))
+        present = table.get(check.service_id)
+        if present is None:
+            table[check.service_id] = check
         else:
-            table[check.service_id] = (*present, check)
+            table[check.service_id] = tuple(sorted((*_several(present), check), key=_check_id))
         if check.status != PASSING:
             self._unhealthy[(node, check.check_id)] = check
 
     def _unlink_check(self, node: str, check: Check) -> None:
         table = self._instance_checks[node]
-        left = tuple(each for each in table[check.service_id] if each is not check)
+        left = [each for each in _several(table[check.service_id]) if each is not check]
         if left:
-            table[check.service_id] = left
+            table[check.service_id] = left[0] if len(left) == 1 else tuple(left)
         else:
             del table[check.service_id]
             if not table:
@@ -455,16 +433,20 @@ class CatalogTables:
         self._unhealthy.pop((node, check.check_id), None)
 
 
-def _include(table: dict[str, tuple[T, ...]], address: str, entry: T) -> None:
+def _include(table: dict[str, tuple[str, ...]], address: str, entry: str) -> None:
     table[address] = (*table.get(address, ()), entry)
 
 
-def _discard(table: dict[str, tuple[T, ...]], address: str, entry: T) -> None:
+def _discard(table: dict[str, tuple[str, ...]], address: str, entry: str) -> None:
     left = tuple(each for each in table[address] if each != entry)
     if left:
         table[address] = left
     else:
         del table[address]
+
+
+def _several(checks: _Checks) -> tuple[Check, ...]:
+    return (checks,) if isinstance(checks, Check) else checks
 
 
 def _fold(name: str) -> str:

@@ -7,7 +7,7 @@ index is a floor under the index of missing keys and of prefixes, so none ever f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from callboard.agent.state.digest import MASK, key_value_hash, position_hash
 from callboard.agent.state.ranges import KeyRanges
@@ -153,12 +153,17 @@ class KeyValueTable:
         """This version for a slow reader: (living keys, tombstones, floor)."""
         return list(self._live.values()), list(self._dead.items()), self._floor
 
-    def load(self, entries: list[KeyValue], tombstones: list[tuple[str, int]], floor: int) -> None:
-        """Fill an empty table; nobody is woken."""
-        self._live = {entry.key: entry for entry in entries}
-        self._dead = dict(tombstones)
-        self._floor = floor
-        items = [(entry.key, entry.modify_index) for entry in entries]
-        self._ranges = KeyRanges.build(items + tombstones)
-        self._digest = sum(map(key_value_hash, entries))
-        self._digest += sum(position_hash("kv", key) * index for key, index in tombstones)
+    def load(self, entries: Iterable[KeyValue], tombstones: Iterable[tuple[str, int]]) -> None:
+        """Add keys and tombstones of a snapshot; nobody is woken."""
+        for entry in entries:
+            self._live[entry.key] = entry
+            self._digest += key_value_hash(entry)
+            self._ranges.touch(entry.key, entry.modify_index)
+        for key, index in tombstones:
+            self._dead[key] = index
+            self._digest += position_hash("kv", key) * index
+            self._ranges.touch(key, index)
+
+    def raise_floor(self, floor: int) -> None:
+        """Tombstones up to this index are forgotten already (a snapshot's header says so)."""
+        self._floor = max(self._floor, floor)

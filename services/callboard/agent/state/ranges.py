@@ -89,17 +89,6 @@ class KeyRanges:
         self._blocks = blocks
         self._firsts = [block.keys[0] for block in blocks]
 
-    @classmethod
-    def build(cls, items: list[tuple[str, int]]) -> KeyRanges:
-        """Of (key, index) pairs in any order."""
-        ranges = cls()
-        items = sorted(items)
-        for start in range(0, len(items), BLOCK_SIZE):
-            part = items[start : start + BLOCK_SIZE]
-            block = _Block([key for key, _ in part], [index for _, index in part])
-            ranges._insert_block(len(ranges._blocks), block)
-        return ranges
-
     def _spans(self, prefix: str) -> Iterator[tuple[_Block, int, int]]:
         """Each block with keys below the prefix: (block, first place, place after the last)."""
         end = _successor(prefix)

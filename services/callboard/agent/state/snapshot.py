@@ -28,7 +28,7 @@ from callboard.catalog.pinned import PinnedTables
 FORMAT = 1
 """Written only once all voters understand it; ranges are read, one is written."""
 
-SLICE_OBJECTS = 512
+SLICE_OBJECTS = 256
 SLICE_BYTES = 256 * 1024
 RECORD_SIZE_MAX = 64 * 1024 * 1024
 """A longer record is garbage, not a snapshot."""
@@ -209,8 +209,6 @@ class Restore:
         self.header: Header | None = None
         self._end: End | None = None
         self._records = 0
-        self._keys: list[KeyValue] = []
-        self._tombstones: list[tuple[str, int]] = []
 
     def add(self, kind: int, payload: bytes) -> None:
         """Take one record; a few milliseconds. Raises SnapshotError."""
@@ -232,7 +230,6 @@ class Restore:
         if self._end is None or self.header is None:
             raise SnapshotError("snapshot without an end record")
         state = self.state
-        state.keys.load(self._keys, self._tombstones, self.header.key_floor)
         found = End(self._records, *state.tables.counts, len(state.keys), state.digest)
         if found != self._end:
             raise SnapshotError(f"snapshot says {self._end} but holds {found}")
@@ -242,6 +239,7 @@ class Restore:
         self.header = msgspec.msgpack.decode(payload, type=Header)
         if self.header.format != FORMAT:
             raise SnapshotError(f"snapshot format {self.header.format} is not {FORMAT}")
+        self.state.keys.raise_floor(self.header.key_floor)
 
     def _read_nodes(self, payload: bytes) -> None:
         self.state.registrations.load(_NODES(payload), [], [])
@@ -253,12 +251,14 @@ class Restore:
         self.state.registrations.load([], [], _CHECKS(payload))
 
     def _read_keys(self, payload: bytes) -> None:
-        for row in _KEYS(payload):
-            values = zip(row.__struct_fields__, msgspec.structs.astuple(row), strict=True)
-            self._keys.append(KeyValue(**dict(values)))
+        entries = [
+            KeyValue(**dict(zip(_KEY_FIELDS, msgspec.structs.astuple(row), strict=True)))
+            for row in _KEYS(payload)
+        ]
+        self.state.keys.load(entries, ())
 
     def _read_tombstones(self, payload: bytes) -> None:
-        self._tombstones += msgspec.msgpack.decode(payload, type=list[tuple[str, int]])
+        self.state.keys.load((), msgspec.msgpack.decode(payload, type=list[tuple[str, int]]))
 
     def _read_indexes(self, payload: bytes) -> None:
         part = msgspec.msgpack.decode(payload, type=IndexSlice)
@@ -274,6 +274,7 @@ class Restore:
         self._end = msgspec.msgpack.decode(payload, type=End)
 
 
+_KEY_FIELDS = KeyValue.__struct_fields__
 _NODES = msgspec.msgpack.Decoder(list[_NodeRow]).decode
 _SERVICES = msgspec.msgpack.Decoder(list[_ServiceRow]).decode
 _CHECKS = msgspec.msgpack.Decoder(list[_CheckRow]).decode
