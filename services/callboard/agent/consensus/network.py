@@ -60,8 +60,8 @@ class PeerNetwork:
         self._inbox = inbox
         self._bulk: dict[str, PeerLink] = {}
         self._urgent: dict[str, PeerLink] = {}
-        server.mount(Channel.RAFT, lambda peer, _: _Incoming(peer, receive, urgent=False))
-        server.mount(Channel.HEARTBEAT, lambda peer, _: _Incoming(peer, receive, urgent=True))
+        server.mount(Channel.RAFT, lambda peer, _: self._listen_to(peer, urgent=False))
+        server.mount(Channel.HEARTBEAT, lambda peer, _: self._listen_to(peer, urgent=True))
         server.mount(Channel.SNAPSHOT, self._take_snapshot)
 
     def start(self, peers: Iterable[str]) -> None:
@@ -93,6 +93,12 @@ class PeerNetwork:
         """Send what is queued, then hang up."""
         links = [*self._bulk.values(), *self._urgent.values()]
         await asyncio.gather(*(link.stop() for link in links))
+
+    def _listen_to(self, peer: Peer, *, urgent: bool) -> FrameReceiver:
+        for links in (self._bulk, self._urgent):
+            if (link := links.get(peer.node_id)) is not None:
+                link.hurry()
+        return _Incoming(peer, self._receive, urgent=urgent)
 
     def _take_snapshot(self, peer: Peer, connection: FramedConnection) -> FrameReceiver:
         inbox = self._inbox()

@@ -20,6 +20,9 @@ from callboard.raft.messages import Message, SnapshotMetadata
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 0.5
+"""Between two attempts to send a snapshot to the same member."""
+
 
 class Snapshotting:
     """The snapshots of one running member."""
@@ -138,6 +141,9 @@ class Snapshotting:
         delivered = False
         try:
             delivered = await self._network.send_snapshot(message, self._inbox)
+            if not delivered:
+                # Until this is reported the core sends no other: a dead peer is not stormed.
+                await asyncio.sleep(RETRY_S)
         finally:
             del self._sending[peer]
             if self._member is not None and not self._member.dead:

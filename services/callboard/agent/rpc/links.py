@@ -45,6 +45,7 @@ class PeerLink:
         self._limit = UNSENT_BYTES_MAX[channel]
         self._connection: FramedConnection | None = None
         self._lost = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._wrong_peer_logged = ""
 
@@ -59,6 +60,10 @@ class PeerLink:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._connection is not None:
             self._connection.close("the agent stops")
+
+    def hurry(self) -> None:
+        """The peer gave a sign of life: do not wait for the end of the back-off."""
+        self._hurry.set()
 
     @property
     def connected(self) -> bool:
@@ -96,8 +101,21 @@ class PeerLink:
                 backoff_s = BACKOFF_MIN_S
                 await self._lost.wait()
             # Half to one and a half of the back-off: the survivors must not redial in step.
-            await asyncio.sleep(backoff_s * self._rng.uniform(0.5, 1.5))
-            backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+            if await self._hurried(backoff_s * self._rng.uniform(0.5, 1.5)):
+                backoff_s = BACKOFF_MIN_S
+            else:
+                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+
+    async def _hurried(self, wait_s: float) -> bool:
+        self._hurry.clear()
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            return False
+        # Not at the very first sign: at its start a peer may dial before all of it is up.
+        await asyncio.sleep(BACKOFF_MIN_S * self._rng.random())
+        return True
 
     async def _connect(self) -> bool:
         address = self._address_of(self._peer)

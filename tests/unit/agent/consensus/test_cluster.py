@@ -140,7 +140,7 @@ async def test_follower_far_behind_catches_up_by_a_snapshot() -> None:
         await eventually(lambda: leader.driver._snapshotting.latest_index >= 150)  # type: ignore[union-attr]
         await behind.start(seed=4)
         await made.converged(numbered(1, 200))
-        assert behind.state.restored == 1
+        assert behind.state.restored >= 1
         await propose_all(made, numbered(201, 205))
         await made.converged(numbered(1, 205))
 
