@@ -20,6 +20,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
@@ -34,6 +36,9 @@ STOP_DEADLINE_S = 5.0
 
 LEFTOVER_DEADLINE_S = 2.0
 """For tasks nobody stopped, once cancelled."""
+
+THREADS_DEADLINE_S = 1.0
+"""For threads that are still at work when all is stopped."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -149,9 +154,11 @@ def run(start: Callable[[Lifecycle], Awaitable[None]]) -> int:
     loop = _new_loop()
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(_live(start))
+        code = loop.run_until_complete(_live(start))
     finally:
         _close(loop)
+    _leave_threads(code)
+    return code
 
 
 async def _live(start: Callable[[Lifecycle], Awaitable[None]]) -> int:
@@ -164,6 +171,8 @@ async def _live(start: Callable[[Lifecycle], Awaitable[None]]) -> int:
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting}, timeout=LEFTOVER_DEADLINE_S)
+        if not starting.done():
+            log.warning("the start does not end", extra={"deadline_s": LEFTOVER_DEADLINE_S})
         elif not starting.cancelled() and (problem := starting.exception()) is not None:
             log.error("start failed: %s", problem, exc_info=_story(problem))
             life.stop("start failed", 1)
@@ -223,6 +232,24 @@ async def _cancel_leftovers() -> None:
     for task in leftovers:
         task.cancel()
     await asyncio.wait(leftovers, timeout=LEFTOVER_DEADLINE_S)
+
+
+def _leave_threads(code: int) -> None:
+    """Leave at once when a thread does not end (a name being resolved, a disk that hangs): the
+    interpreter would wait for it for as long as it takes."""
+    deadline = time.monotonic() + THREADS_DEADLINE_S
+    stuck = [thread for thread in threading.enumerate() if _keeps_alive(thread)]
+    for thread in stuck:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    names = [thread.name for thread in stuck if thread.is_alive()]
+    if names:
+        log.warning("left threads that did not end", extra={"threads": names})
+        logging.shutdown()
+        os._exit(code)
+
+
+def _keeps_alive(thread: threading.Thread) -> bool:
+    return thread is not threading.current_thread() and not thread.daemon
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

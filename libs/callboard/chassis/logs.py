@@ -198,6 +198,12 @@ class _Writer(logging.Handler):
         except queue.Full:
             self._dropped += 1
 
+    def flush(self) -> None:
+        """Wait until what is queued is written, for at most a second."""
+        deadline = time.monotonic() + 1.0
+        while not self._queue.empty() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
     def stop(self) -> None:
         """Write what is queued, for at most two seconds."""
         try:

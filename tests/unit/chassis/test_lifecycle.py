@@ -234,6 +234,19 @@ def test_tasks_that_nobody_stopped_are_named() -> None:
     assert "stray" in out
 
 
+def test_a_thread_that_hangs_does_not_keep_the_program() -> None:
+    with program(
+        """
+        import time
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+        life.stop("done", 3)
+        """
+    ) as process:
+        code, _, out = ended(process)
+    assert code == 3
+    assert "left threads that did not end" in out
+
+
 async def test_the_first_exit_code_stays() -> None:
     life = Lifecycle()
     life.stop("one", 3)

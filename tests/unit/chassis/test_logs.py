@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.harness.sources import programs_code
 
 from callboard.chassis import logs
 from callboard.chassis.logs import JsonFormatter, PlainFormatter, RateLimited
@@ -154,3 +156,18 @@ def test_a_stalled_reader_does_not_stall_the_caller() -> None:
     stream.released.set()
     stop()
     assert "lines were dropped" in stream.getvalue()
+
+
+def test_no_log_line_has_a_field_that_logging_refuses() -> None:
+    """`extra={"name": ...}` raises KeyError where the line is written."""
+    reserved = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+    wrong = [
+        f"{module.path}:{node.lineno} {key.value}"
+        for module in programs_code()
+        for node, _ in module.calls()
+        for keyword in node.keywords
+        if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict)
+        for key in keyword.value.keys
+        if isinstance(key, ast.Constant) and key.value in reserved
+    ]
+    assert not wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ from tests.harness.eventually import eventually
 from tests.harness.scripted_http import ScriptedHttp, refusing_address
 
 from callboard.chassis.registration import Registration
+from callboard.client import AsyncClient
+from callboard.testing.inprocess import Catalog
 
 
 def willing(agent: ScriptedHttp) -> None:
@@ -62,3 +65,27 @@ async def test_without_any_agent_it_says_so_and_goes_on() -> None:
     await entry.start()
     await eventually(lambda: "onnect" in str(entry.problem()))
     await entry.stop()
+
+
+async def test_real_agents_take_it_one_after_the_other() -> None:
+    first, second = await asyncio.to_thread(started), await asyncio.to_thread(started)
+    entry = registration(first.url, second.url)
+    try:
+        await entry.start()
+        await eventually(lambda: entry.problem() is None)
+        await asyncio.to_thread(first.stop)
+        async with AsyncClient(second.url) as client:
+            async for instances in client.watch("nameserver", wait_s=5):
+                if instances:
+                    break
+            assert [instance.id for instance in instances] == ["nameserver-1"]
+            await entry.stop()
+            assert await client.resolve("nameserver") == []
+    finally:
+        await asyncio.to_thread(second.stop)
+
+
+def started() -> Catalog:
+    agent = Catalog()
+    agent.start()
+    return agent

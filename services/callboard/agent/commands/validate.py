@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from callboard.agent.commands.api import Failed, UsageError, call
-from callboard.agent.configuration.build import read_files
+from callboard.agent.configuration.build import check_files
 from callboard.agent.configuration.files import ConfigurationError
 from callboard.chassis import flags
 from callboard.chassis.flags import FlagSet, Parsed
@@ -27,7 +27,7 @@ def _validate(parsed: Parsed) -> int:
     if not parsed.args:
         raise UsageError("Must specify at least one config file or directory")
     try:
-        read_files([Path(word) for word in parsed.args])
+        check_files([Path(word) for word in parsed.args])
     except ConfigurationError as problem:
         raise Failed(f"Config validation failed: {problem}") from problem
     if not parsed.switch("quiet"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from callboard.agent.configuration.addresses import Resolve, resolve_name
 from callboard.agent.configuration.assemble import Origin, assemble
 from callboard.agent.configuration.definitions import definitions_of
-from callboard.agent.configuration.files import Merged, put, read
+from callboard.agent.configuration.files import put, read
 from callboard.agent.configuration.flags import (
     AGENT_FLAGS,
     ENVIRONMENT,
@@ -82,11 +82,13 @@ def load_definitions(settings: AgentSettings) -> Definitions:
     return definitions_of(read((*settings.config_files, *settings.config_dirs)))
 
 
-def read_files(paths: Sequence[Path]) -> Merged:
-    """Read and check files without building settings of them (`callboard validate`)."""
+def check_files(paths: Sequence[Path]) -> None:
+    """Read files as a start would, without starting (`callboard validate`). Names are not resolved,
+    and data_dir may come by flag. Raises ConfigurationError."""
     merged = read(paths)
     definitions_of(merged)
-    return merged
+    merged.values.setdefault("data_dir", ".")
+    assemble(merged.values, dev=False, origin=Origin(), resolve=lambda name: "127.0.0.1")
 
 
 def _warnings(settings: AgentSettings) -> list[str]:

@@ -103,6 +103,13 @@ def test_validate_names_file_and_key(callboard: Callboard, tmp_path: Path) -> No
     assert err == f"Config validation failed: {path}: invalid config key prots\n"
 
 
+def test_validate_sees_what_does_not_fit_together(callboard: Callboard, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"bootstrap": true}')
+    code, _, err = callboard("validate", str(tmp_path))
+    assert code == 1
+    assert err == "Config validation failed: 'bootstrap = true' requires 'server = true'\n"
+
+
 def test_a_list_of_addresses_is_tried_in_turn(agent: ScriptedHttp, callboard: Callboard) -> None:
     agent.on("PUT", "/v1/agent/reload", "")
     addresses = f"{refusing_address()},{agent.address}"
