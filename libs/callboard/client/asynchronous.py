@@ -192,18 +192,23 @@ class AsyncClient:
                 yield answer.value
 
     async def do(self, call: Call[T], *, index: int = 0, wait_s: float = 0.0) -> Answer[T]:
-        """Send any call, to each address until one answers."""
+        """Send any call, to each address until one answers (a read: without failing, 5xx)."""
         asked = call.waiting(index, wait_s) if index else call
         timeout_s = self._timeout_s + (wait_s * 17 / 16 if index else 0.0)
         first = self._current
-        last: Unreachable | None = None
+        last: ClientError | None = None
         for step in range(len(self._addresses)):
             number = (first + step) % len(self._addresses)
             try:
                 answer = await self._try(self._addresses[number], asked, timeout_s)
             except Unreachable as problem:
-                last = problem
+                last = last if isinstance(last, ApiError) else problem
                 if problem.sent and call.method != "GET":
+                    raise
+                continue
+            except ApiError as problem:
+                last = problem
+                if call.method != "GET" or problem.status < 500:
                     raise
                 continue
             self._current = number

@@ -111,17 +111,28 @@ class Transport:
         *,
         extra_timeout_s: float = 0.0,
     ) -> Response:
-        """Send one request; `path` is already escaped. Raises Unreachable."""
+        """Send one request; `path` is already escaped. Raises Unreachable.
+
+        A read that an agent fails (500: no leader, not loaded yet) is asked of the next one too;
+        when all fail, the last answer counts.
+        """
         target = path + ("?" + urlencode(query) if query else "")
+        failed: Response | None = None
         last: Unreachable | None = None
         for number in self._turns():
             try:
-                return self._try(number, method, target, body, extra_timeout_s)
+                response = self._try(number, method, target, body, extra_timeout_s)
             except Unreachable as problem:
                 last = problem
                 self.close()
                 if problem.sent and method != "GET":
                     raise
+                continue
+            if method != "GET" or response.status < 500:
+                return response
+            failed = response
+        if failed is not None:
+            return failed
         assert last is not None
         raise last
 

@@ -138,6 +138,29 @@ async def test_a_refusal_carries_status_and_text(do: Do, agent: ScriptedHttp) ->
     assert (refused.value.status, refused.value.body) == (500, "No cluster leader")
 
 
+async def test_a_read_that_one_agent_fails_is_asked_of_the_next(agent: ScriptedHttp) -> None:
+    agent.on("GET", "/v1/catalog/nodes", "No cluster leader", status=500)
+    with ScriptedHttp() as other:
+        other.on("GET", "/v1/catalog/nodes", [{"Node": "a"}])
+        addresses = f"{agent.address},{other.address}"
+        async with AsyncClient(addresses) as client:
+            assert len(await client.nodes()) == 1
+        with Client(addresses) as blocking:
+            assert len(await asyncio.to_thread(blocking.nodes)) == 1
+
+
+async def test_a_write_that_one_agent_fails_is_not_repeated(agent: ScriptedHttp) -> None:
+    agent.on("PUT", "/v1/kv/a", "No cluster leader", status=500)
+    with ScriptedHttp() as other:
+        addresses = f"{agent.address},{other.address}"
+        async with AsyncClient(addresses) as client:
+            with pytest.raises(ApiError, match="No cluster leader"):
+                await client.put("a", b"1")
+        with Client(addresses) as blocking, pytest.raises(ApiError, match="No cluster leader"):
+            blocking.put("a", b"1")
+        assert other.asked == []
+
+
 @pytest.mark.parametrize("answer", ["{", "[1]", '[{"Address": 3}]', '{"a": 1}'])
 async def test_an_answer_without_sense_is_a_client_error(
     do: Do, agent: ScriptedHttp, answer: str
