@@ -172,8 +172,8 @@ class ServiceDefinition:
     token: str = field(default="", repr=False)
     checks: tuple[CheckDefinition, ...] = ()
     """With their IDs (`service:<id>`, or `service:<id>:1` … when there are several)."""
-    mesh: str = field(default="", compare=False)
-    """What of a service mesh the definition asks for ("" = nothing): not served."""
+    unserved: str = field(default="", compare=False)
+    """A field the definition uses and no agent of ours serves ("" = none)."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """Names DNS cannot find and the like, to be logged."""
 
@@ -197,8 +197,8 @@ class ServiceDefinition:
         """Why this agent cannot serve the definition (its kind, or a check's); else None."""
         if self.kind:
             return f"services of kind {self.kind} are not supported by this agent"
-        if self.mesh:
-            return f"{self.mesh} is not supported by this agent: there is no service mesh"
+        if self.unserved:
+            return f"{self.unserved} is not supported by this agent"
         return next(filter(None, (check.unsupported() for check in self.checks)), None)
 
 
@@ -278,7 +278,7 @@ def _service(fields: Fields) -> ServiceDefinition:
         enable_tag_override=fields.flag("EnableTagOverride"),
         kind=fields.text("Kind"),
         token=fields.text("Token"),
-        mesh=_mesh(fields),
+        unserved=_unserved(fields),
         warnings=_name_warnings(name, fields.texts("Tags")),
     )
     _validate_service(definition)
@@ -409,8 +409,8 @@ def _raised_to_minimum(check: CheckDefinition) -> CheckDefinition:
     return check
 
 
-def _mesh(fields: Fields) -> str:
-    """What the definition asks of a service mesh, in words."""
+def _unserved(fields: Fields) -> str:
+    """The first field given that is never served: the service mesh's, and newer kinds of port."""
     connect = fields.any("Connect")
     if isinstance(connect, Mapping):
         asked = {str(key).lower().replace("_", ""): value for key, value in connect.items()}
@@ -418,7 +418,7 @@ def _mesh(fields: Fields) -> str:
             return "Connect.SidecarService"
         if asked.get("native"):
             return "Connect.Native"
-    return "Proxy" if fields.any("Proxy") else ""
+    return next((name for name in ("Proxy", "SocketPath", "Ports") if fields.any(name)), "")
 
 
 def _name_warnings(name: str, tags: Sequence[str]) -> tuple[str, ...]:

@@ -225,6 +225,8 @@ def test_scripts_are_refused_in_consuls_words() -> None:
         {"Connect": {"SidecarService": {}}},
         {"Connect": {"Native": True}},
         {"Proxy": {"DestinationServiceName": "x"}},
+        {"SocketPath": "/run/web.sock"},
+        {"Ports": [{"Name": "http", "Port": 80}]},
         {"Check": {"GRPC": "a:1", "Interval": "1s"}},
     ],
 )

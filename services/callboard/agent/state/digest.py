@@ -22,6 +22,9 @@ _FACTOR = 0x9E3779B97F4A7C15
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 
 
+_SEEDS: dict[str, int] = {}
+
+
 def object_hash(value: object) -> int:
     """64 bits of an object's canonical encoding."""
     encoded = _ENCODER.encode((type(value).__name__, value))
@@ -30,7 +33,10 @@ def object_hash(value: object) -> int:
 
 def position_hash(kind: str, name: str) -> int:
     """A cheap odd factor for the index of a resource: the hash of an index is their product."""
-    return (crc32(name.encode("utf-8", "surrogatepass"), crc32(kind.encode())) << 1) | 1
+    seed = _SEEDS.get(kind)
+    if seed is None:
+        seed = _SEEDS[kind] = crc32(kind.encode())
+    return (crc32(name.encode("utf-8", "surrogatepass"), seed) << 1) | 1
 
 
 def key_value_hash(entry: KeyValue) -> int:

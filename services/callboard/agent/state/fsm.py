@@ -36,7 +36,7 @@ class State:
         self.indexes = ResourceIndexes(waits.moved)
         self.tables = CatalogTables()
         self.registrations = Registrations(self.tables, self.indexes)
-        self.keys = KeyValueTable(waits.key_moved)
+        self.keys = KeyValueTable(waits.keys_moved)
         self.requests = RequestLog()
 
     @property

@@ -9,7 +9,6 @@ for all services, which wakes readers of missing services for each other's ends)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from zlib import crc32
 
 from callboard.agent.state.digest import MASK, position_hash
 
@@ -28,8 +27,6 @@ KINDS = (
     "checks",
 )
 """ONLY APPEND: snapshots name them."""
-
-_SEEDS = {kind: crc32(kind.encode()) for kind in KINDS}
 
 
 class ResourceIndexes:
@@ -63,8 +60,7 @@ class ResourceIndexes:
         table[name] = index
         if old is None:
             old = self._retired[kind].pop(name, 0)
-        factor = (crc32(name.encode("utf-8", "surrogatepass"), _SEEDS[kind]) << 1) | 1
-        self._digest += factor * (index - old)
+        self._digest += position_hash(kind, name) * (index - old)
         self._moved(kind, name, index)
 
     def retire(self, kinds: Iterable[str], name: str) -> None:

@@ -18,7 +18,7 @@ from callboard.catalog.objects import KeyValue
 class KeyValueTable:
     """All keys, living and dead."""
 
-    def __init__(self, moved: Callable[[str, int], None]) -> None:
+    def __init__(self, moved: Callable[[list[str], int], None]) -> None:
         self._moved = moved
         self._live: dict[str, KeyValue] = {}
         self._dead: dict[str, int] = {}
@@ -94,7 +94,7 @@ class KeyValueTable:
         self._digest += key_value_hash(entry)
         self._live[key] = entry
         self._ranges.touch(key, index)
-        self._moved(key, index)
+        self._moved([key], index)
         return True
 
     def delete(self, index: int, command: KeyValueDelete) -> bool:
@@ -134,13 +134,15 @@ class KeyValueTable:
         return len(doomed)
 
     def _bury(self, entries: list[KeyValue], index: int) -> None:
-        live, dead, moved = self._live, self._dead, self._moved
+        live, dead = self._live, self._dead
+        digest = 0
         for entry in entries:
             key = entry.key
             del live[key]
-            self._digest += position_hash("kv", key) * index - key_value_hash(entry)
             dead[key] = index
-            moved(key, index)
+            digest += position_hash("kv", key) * index - key_value_hash(entry)
+        self._digest += digest
+        self._moved([entry.key for entry in entries], index)
 
     def _revive(self, key: str) -> None:
         index = self._dead.pop(key, None)

@@ -62,7 +62,7 @@ class Registrations:
         try:
             renamed, node = self._plan_node(index, command)
             service = self._plan_service(node, command.service)
-            checks = [self._plan_check(node, service, check, renamed) for check in command.checks]
+            checks = [self._plan_check(node, service, check) for check in command.checks]
         except Refused as refusal:
             return str(refusal)
         if renamed is not None:
@@ -159,9 +159,7 @@ class Registrations:
             service = replace(service, id=service.service)
         return service
 
-    def _plan_check(
-        self, node: Node, service: ServiceInstance | None, check: Check, renamed: Node | None
-    ) -> Check:
+    def _plan_check(self, node: Node, service: ServiceInstance | None, check: Check) -> Check:
         """The check with its defaults, the name and tags of its service, and without indexes."""
         if check.node and check.node.lower() != node.name.lower():
             raise Refused(f'check node "{check.node}" does not match node "{node.name}"')
@@ -174,7 +172,7 @@ class Registrations:
         name, service_id = "", ""
         tags: tuple[str, ...] = ()
         if check.service_id:
-            owner = self._owner(node, service, check.service_id, renamed)
+            owner = self._owner(node, service, check.service_id)
             name, tags, service_id = owner.service, owner.tags, owner.id
         return replace(
             check,
@@ -187,11 +185,11 @@ class Registrations:
         )
 
     def _owner(
-        self, node: Node, service: ServiceInstance | None, service_id: str, renamed: Node | None
+        self, node: Node, service: ServiceInstance | None, service_id: str
     ) -> ServiceInstance:
         if service is not None and service.id == service_id:
             return service
-        # A renamed node loses its services, unless another already stood under the new name.
+        # Of a node that is renamed nothing is kept: its services are not to be found here.
         owner = self.tables.service(node.name, service_id)
         if owner is None:
             raise Refused(MISSING_SERVICE)

@@ -66,18 +66,15 @@ class WaitSets:
         for waiter in ripe:
             del waiters[waiter]
 
-    def key_moved(self, key: str, index: int) -> None:
-        """A key was written or deleted: wakes the key's waiters and those of every prefix."""
-        self.moved("kv", key, index)
-        if self._prefix_lengths:
+    def keys_moved(self, keys: list[str], index: int) -> None:
+        """Keys were written or deleted: wakes their waiters and those of every prefix."""
+        if not self._waiting.get("kv") and not self._prefix_lengths:
+            return
+        for key in keys:
+            self.moved("kv", key, index)
             for length in tuple(self._prefix_lengths):
                 if length <= len(key):
                     self.moved("kv-prefix", key[:length], index)
-
-    @property
-    def watches_keys(self) -> bool:
-        """Whether anybody waits for any key or prefix."""
-        return bool(self._waiting.get("kv") or self._prefix_lengths)
 
     def wake_all(self) -> None:
         """The whole state was replaced: everybody has to look again."""

@@ -45,7 +45,7 @@ def test_an_unwaited_waiter_sleeps_on_and_leaves_nothing_behind() -> None:
         waits.wait(key, watcher, 0)
         waits.unwait(key, watcher)
         waits.unwait(key, watcher)
-    waits.key_moved("k", 1)
+    waits.keys_moved(["k"], 1)
     assert waits.drain() == []
     assert len(waits) == 0
 
@@ -55,7 +55,7 @@ def test_every_prefix_of_a_key_wakes_and_no_other() -> None:
     watchers = {prefix: Watcher() for prefix in ("", "a", "a/", "a/b", "a/bc", "b", "a/b/c")}
     for prefix, watcher in watchers.items():
         waits.wait(WatchKey("kv-prefix", prefix), watcher, 0)
-    waits.key_moved("a/b", 1)
+    waits.keys_moved(["a/b"], 1)
     assert set(waits.drain()) == {watchers[prefix] for prefix in ("", "a", "a/", "a/b")}
     assert len(waits) == 3
 
@@ -65,7 +65,7 @@ def test_prefix_waits_are_counted_by_length() -> None:
     waits.wait(WatchKey("kv-prefix", "ab"), one, 0)
     waits.wait(WatchKey("kv-prefix", "cd"), two, 0)
     waits.unwait(WatchKey("kv-prefix", "ab"), one)
-    waits.key_moved("cde", 1)
+    waits.keys_moved(["cde"], 1)
     assert waits.drain() == [two]
 
 
