@@ -117,7 +117,6 @@ class Cluster:
             ConsensusSettings(
                 bootstrap_expect=settings.bootstrap_expect,
                 raft_multiplier=settings.raft_multiplier,
-                hold_timeout_s=settings.rpc_hold_timeout_s,
             ),
             self.local,
             Surroundings(
