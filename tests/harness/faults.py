@@ -14,9 +14,12 @@ from tests.harness.stack import Disk
 SMALL_DISK_BYTES = 24 << 20
 """Room for a few log segments, small enough to fill in a moment."""
 
+_DURABLE_WRITES = "fsync,fdatasync,pwritev2"
+"""What makes data durable; pwritev2 is a write with RWF_DSYNC, the log's one call a batch."""
+
 _INJECTIONS = {
-    Disk.SLOW: "fsync,fdatasync:delay_enter=500000",
-    Disk.FAILING: "fsync,fdatasync:error=EIO",
+    Disk.SLOW: f"{_DURABLE_WRITES}:delay_enter=500000",
+    Disk.FAILING: f"{_DURABLE_WRITES}:error=EIO",
 }
 
 

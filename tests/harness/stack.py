@@ -53,9 +53,9 @@ class Disk(Enum):
     FULL = "full"
     """Every write answers ENOSPC; needs a Plan with this service in small_disks."""
     SLOW = "slow"
-    """Every fsync takes half a second."""
+    """Every fsync and durable write takes half a second."""
     FAILING = "failing"
-    """Every fsync answers EIO."""
+    """Every fsync and durable write answers EIO."""
 
 
 @dataclass(frozen=True, slots=True)
