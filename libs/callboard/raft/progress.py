@@ -37,6 +37,8 @@ class Progress:
         "next",
         "paused",
         "pending_snapshot",
+        "sends",
+        "sends_void",
         "sent_commit",
         "state",
         "voteless",
@@ -55,6 +57,10 @@ class Progress:
         """SNAPSHOT: index of the snapshot on its way."""
         self.sent_commit = 0
         """The commit index it was last told."""
+        self.sends = 0
+        """Appends sent so far; each carries its number, and a rejection tells it back."""
+        self.sends_void = 0
+        """Rejections of appends up to this one are old news: we have gone back since."""
         self.heard_at = NEVER
         """When it last answered in this term."""
         self.acked_round = 0
@@ -98,9 +104,13 @@ class Progress:
         self._set(index, max(self.next, index + 1))
         return True
 
-    def reject(self, rejected: int, hint: int) -> bool:
-        """It does not hold our entry `rejected`; try `hint` next. False if that is old news."""
-        if self.state is ProgressState.SNAPSHOT:
+    def reject(self, rejected: int, hint: int, send: int) -> bool:
+        """It does not hold our entry `rejected`; try `hint` next. False if that is old news.
+
+        `send` is the number of the append it rejects. Without it each of the many rejections
+        that follow one loss in a full pipeline would send the whole window once more.
+        """
+        if self.state is ProgressState.SNAPSHOT or send <= self.sends_void:
             return False
         if self.state is ProgressState.REPLICATE:
             # Whatever it acknowledged it cannot reject: such an answer was overtaken.
@@ -127,6 +137,7 @@ class Progress:
         self.inflight_bytes += size
 
     def _enter(self, state: ProgressState) -> None:
+        self.sends_void = self.sends
         self.state = state
         self.paused = False
         self.pending_snapshot = 0

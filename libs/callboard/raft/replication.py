@@ -79,6 +79,7 @@ def _send_append(raft: Raft, member: str, progress: Progress, last: int) -> None
     previous = progress.next - 1
     term = log.term(previous)
     assert term is not None, "the caller has checked that the log reaches back this far"
+    progress.sends += 1
     raft.send(
         Message(
             kind=MessageKind.APPEND,
@@ -89,6 +90,7 @@ def _send_append(raft: Raft, member: str, progress: Progress, last: int) -> None
             log_term=term,
             commit=log.commit,
             entries=log.slice(previous + 1, last) if last > previous else (),
+            context=progress.sends,
         )
     )
     progress.sent_commit = log.commit
@@ -165,7 +167,7 @@ def _on_reject(raft: Raft, progress: Progress, message: Message) -> None:
         # It holds (hint, log_term) and nothing later that could match: find where *our* log can
         # agree with that, and skip a whole term of ours in one step if need be.
         hint, _ = raft.log.conflict_hint(hint, message.log_term)
-    if not progress.reject(message.index, hint):
+    if not progress.reject(message.index, hint, message.context):
         raft.drop("stale_reject")
 
 
@@ -332,6 +334,7 @@ def _reject_append(raft: Raft, message: Message) -> None:
             log_term=term,
             reject=True,
             reject_hint=hint,
+            context=message.context,
             voteless=raft.voteless,
         )
     )
