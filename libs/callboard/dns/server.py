@@ -13,11 +13,12 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 from callboard.catalog.authorizer import ALLOW_ALL, Authorizer
+from callboard.catalog.changes import Change
 from callboard.catalog.discovery import DiscoveryView
 from callboard.dns.foreign import address_query, addresses_in
 from callboard.dns.responder import Condition, Forward, Responder
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 CONDITION_INTERVAL_S = 1.0
 """How often the catalog's age is looked at."""
+
+UNKNOWN_INTERVAL_S = 0.05
+"""The same while the age of a new copy is not known yet."""
 
 FORWARDS_MAX = 256
 """Queries that wait for a recursor, each with a socket; further ones are SERVFAIL at once."""
@@ -101,13 +105,16 @@ class DnsServer:
         except BaseException:
             await self.stop()
             raise
+        self._view.listen(self._changed, reset=self._replaced)
         self._look_at_age()
         log.info("dns listens", extra={"address": f"{self._host}:{self.udp_port}"})
 
     async def stop(self) -> None:
         """Close the sockets; queries that wait for a recursor are given up."""
+        self._view.unlisten(self._changed)
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._udp is not None:
             self._udp.close()
             self._udp = None
@@ -232,7 +239,7 @@ class DnsServer:
 
     def _look_at_age(self) -> None:
         assert self._responder is not None
-        age_s = self._age_s()
+        age_s = self._age_s() if self._view.ready else 0.0  # without a copy nothing is old
         condition = Condition.FRESH
         if age_s >= self._settings.stale_after_s:
             condition = Condition.STALE
@@ -244,8 +251,20 @@ class DnsServer:
                 extra={"condition": condition.name.lower(), "age_s": round(age_s, 1)},
             )
         self._responder.set_condition(condition)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(CONDITION_INTERVAL_S, self._look_at_age)
+        # a new copy's age is known with the first heartbeat, milliseconds later
+        pause_s = UNKNOWN_INTERVAL_S if age_s == float("inf") else CONDITION_INTERVAL_S
+        self._look_after(pause_s)
+
+    def _look_after(self, pause_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(pause_s, self._look_at_age)
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        """The responder's business."""
+
+    def _replaced(self) -> None:
+        self._look_after(0.0)
 
 
 @lru_cache(maxsize=4096)

@@ -61,15 +61,18 @@ class FeedClient:
         settings: FollowSettings | None = None,
         tls: ssl.SSLContext | None = None,
         headers: dict[str, str] | None = None,
+        source: str = "",
         rng: random.Random | None = None,
     ) -> None:
-        """`addresses` are URLs ("http://10.0.0.1:8500"). `headers` go with every request."""
+        """`addresses` are URLs ("http://10.0.0.1:8500"). `headers` go with every
+        request; `source` is the local address, "" lets the system choose."""
         assert addresses, "nobody to ask"
         self._addresses = list(addresses)
         self._copy = copy
         self._settings = settings or FollowSettings()
         self._tls = tls
         self._headers = dict(headers or {})
+        self._local = (source, 0) if source else None
         self._rng = rng or random.Random()
         self._turn: list[str] = []
         self._last = ""
@@ -88,7 +91,9 @@ class FeedClient:
             sock_connect=settings.connect_timeout_s,
             sock_read=settings.silence_timeout_s,
         )
-        connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True)
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls if self._tls is not None else True, local_addr=self._local
+        )
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             failures = 0
             while True:

@@ -1,0 +1,43 @@
+"""Runs the DNS front.
+
+Its life: flags and environment are read and checked, logging is set up, `service` starts
+everything, signals end it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+
+from callboard.chassis import logs
+from callboard.chassis.flags import FlagError, HelpRequested
+from callboard.nameserver.settings import FLAGS, SettingsError, build
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """`callboard nameserver`: run until a signal; 1 when it cannot start."""
+    try:
+        settings = build(FLAGS.parse(argv), environ, host_name=socket.gethostname())
+    except HelpRequested:
+        print(FLAGS.help())
+        return 0
+    except (FlagError, SettingsError) as problem:
+        print(f"callboard nameserver: {problem}", file=sys.stderr)
+        return 1
+    flush = logs.configure(settings.log_level, plain=not settings.log_json)
+    from callboard.chassis import lifecycle  # noqa: PLC0415 - the settings are checked first
+    from callboard.nameserver.service import Nameserver  # noqa: PLC0415
+
+    async def start(life: lifecycle.Lifecycle) -> None:
+        await Nameserver(settings).start(life)
+
+    try:
+        return lifecycle.run(start)
+    finally:
+        flush()
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], os.environ))

@@ -1,0 +1,201 @@
+"""The name server's settings, from its command line and environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from callboard.catalog.durations import DurationError, parse_duration
+from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
+from callboard.chassis.listeners import check_plain, default_port
+from callboard.chassis.logs import level_of
+from callboard.dns.forwarder import recursor_address
+from callboard.dns.names import Domains
+from callboard.dns.settings import TEN_YEARS_S, DnsSettings
+
+MODES = ("feed", "poll")
+
+FLAGS = FlagSet(
+    """Usage: callboard nameserver -catalog=URL[,URL] [options]
+
+  Answers DNS from a copy of the catalog, which it keeps by the feed of one of the agents named.
+  The copy outlives them, and with -data-dir the name server too.""",
+    [
+        text("bind", "IP address to answer on.", "127.0.0.1"),
+        number("port", "UDP and TCP port to answer on.", default_port("nameserver", "dns")),
+        text("catalog", "URLs of agents, separated by commas.", "http://127.0.0.1:8500"),
+        text("data-dir", "Directory for the copy on disk; without one it is in memory only."),
+        text("domain", "Domain to answer for.", "consul."),
+        text("alt-domain", "A second domain with the same names."),
+        text("datacenter", "Refuse the feed of any other datacenter."),
+        repeated("recursor", "IP[:PORT] of a server for other names, or `system`: those of "
+                 "/etc/resolv.conf. Without one, other names are refused."),
+        text("max-stale", "How old the copy may be and still be answered from.", "87600h"),
+        text("node-ttl", "TTL of node records.", "0s"),
+        repeated("service-ttl", "NAME=DURATION, PREFIX*=DURATION or *=DURATION."),
+        switch("only-passing", "Leave out instances with a warning too."),
+        switch("enable-truncate", "Set TC when records were left out of a UDP answer."),
+        number("udp-answer-limit", "Most records in a UDP answer without EDNS.", 3),
+        number("a-record-limit", "Most A and AAAA records in any answer; 0 is no limit."),
+        text("mode", "feed, or poll: blocking queries, to any Consul-compatible server.", "feed"),
+        text("node", "Name of this instance in the catalog. Default: the host's name."),
+        text("advertise", "Address to register, and of ns.<domain>. Default: -bind's, or the one "
+             "of the default route."),
+        switch("register", "Register in the catalog (feed mode only).", True),
+        switch("allow-plain", "Answer on addresses that are not loopback."),
+        text("health", "IP:PORT for /livez, /readyz, /metrics and /v1/dns/status."),
+        text("log-level", "trace, debug, info, warn or err.", "info"),
+        switch("log-json", "Log JSON lines.", True),
+    ],
+)  # fmt: skip
+
+
+class SettingsError(ValueError):
+    """A setting is not usable; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameserverSettings:
+    """Everything a name server is told; validated by `build`."""
+
+    bind: str = "127.0.0.1"
+    port: int = 8600
+    catalog: tuple[str, ...] = ("http://127.0.0.1:8500",)
+    data_dir: Path | None = None
+    datacenter: str = ""
+    mode: str = "feed"
+    dns: DnsSettings = field(default_factory=DnsSettings)
+    system_recursors: bool = False
+    """Take the recursors of /etc/resolv.conf too."""
+    node: str = "nameserver"
+    advertise: str = ""
+    register: bool = False
+    health: tuple[str, int] | None = None
+    log_level: str = "info"
+    log_json: bool = True
+    token: str = ""
+    source: str = ""
+    """Local address of connections to agents; "" lets the system choose."""
+
+
+def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> NameserverSettings:
+    """The settings of a command line. Raises SettingsError.
+
+    Of the environment: ALLOW_PLAIN, BIND, LOG_LEVEL, SOURCE, CALLBOARD_HTTP_TOKEN (or
+    CONSUL_HTTP_TOKEN).
+    """
+    if parsed.args:
+        raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
+    bind = parsed.text("bind")
+    if not parsed.given("bind"):
+        bind = environ.get("BIND", bind)
+    allow_plain = parsed.switch("allow-plain")
+    if not parsed.given("allow-plain"):
+        allow_plain = environ.get("ALLOW_PLAIN", "").lower() in ("1", "true")
+    log_level = parsed.text("log-level")
+    if not parsed.given("log-level"):
+        log_level = environ.get("LOG_LEVEL", log_level)
+    try:
+        check_plain([bind], allow_plain=allow_plain, what="dns")
+        level_of(log_level)
+    except ValueError as problem:
+        raise SettingsError(str(problem)) from None
+    if parsed.text("mode") not in MODES:
+        raise SettingsError(f"-mode is {' or '.join(MODES)}, not {parsed.text('mode')!r}")
+    recursors = parsed.values("recursor")
+    directory = parsed.text("data-dir")
+    return NameserverSettings(
+        bind=bind,
+        port=_port(parsed.number("port")),
+        catalog=_catalog(parsed.text("catalog")),
+        data_dir=Path(directory) if directory else None,
+        datacenter=parsed.text("datacenter"),
+        mode=parsed.text("mode"),
+        dns=_dns(parsed, tuple(each for each in recursors if each != "system")),
+        system_recursors="system" in recursors,
+        node=parsed.text("node") or host_name,
+        advertise=parsed.text("advertise"),
+        register=parsed.switch("register") and parsed.text("mode") == "feed",
+        health=_health(parsed.text("health")),
+        log_level=log_level,
+        log_json=parsed.switch("log-json"),
+        token=environ.get("CALLBOARD_HTTP_TOKEN", environ.get("CONSUL_HTTP_TOKEN", "")),
+        source=environ.get("SOURCE", ""),
+    )
+
+
+def _dns(parsed: Parsed, recursors: tuple[str, ...]) -> DnsSettings:
+    try:
+        Domains(parsed.text("domain"), parsed.text("alt-domain"))
+        for recursor in recursors:
+            recursor_address(recursor)
+    except ValueError as problem:
+        raise SettingsError(str(problem)) from None
+    polling = parsed.text("mode") == "poll"
+    return DnsSettings(
+        domain=parsed.text("domain"),
+        alt_domain=parsed.text("alt-domain"),
+        node_ttl_s=int(_duration(parsed.text("node-ttl"), "node-ttl")),
+        service_ttl_s=dict(map(_service_ttl, parsed.values("service-ttl"))),
+        only_passing=parsed.switch("only-passing"),
+        udp_answer_limit=_count(parsed, "udp-answer-limit", at_least=1),
+        a_record_limit=_count(parsed, "a-record-limit", at_least=0),
+        enable_truncate=parsed.switch("enable-truncate"),
+        recursors=recursors,
+        max_stale_s=min(_duration(parsed.text("max-stale"), "max-stale"), TEN_YEARS_S),
+        # a poll is answered every few seconds, a feed beats each second
+        stale_after_s=15.0 if polling else 5.0,
+    )
+
+
+def _duration(value: str, flag: str) -> float:
+    """Seconds of a Go duration that is not negative."""
+    try:
+        seconds = parse_duration(value) / 1e9
+    except DurationError as problem:
+        raise SettingsError(f"-{flag}: {problem}") from None
+    if seconds < 0:
+        raise SettingsError(f"-{flag} is negative")
+    return seconds
+
+
+def _service_ttl(value: str) -> tuple[str, int]:
+    name, equals, duration = value.partition("=")
+    if not equals or not name:
+        raise SettingsError(f"-service-ttl is NAME=DURATION, not {value!r}")
+    return name.lower(), int(_duration(duration, "service-ttl"))
+
+
+def _count(parsed: Parsed, flag: str, *, at_least: int) -> int:
+    value = parsed.number(flag)
+    if value < at_least:
+        raise SettingsError(f"-{flag} is less than {at_least}")
+    return value
+
+
+def _port(value: int) -> int:
+    if not 0 <= value < 65536:
+        raise SettingsError(f"{value} is no port")
+    return value
+
+
+def _catalog(value: str) -> tuple[str, ...]:
+    urls = tuple(url.strip().rstrip("/") for url in value.split(",") if url.strip())
+    if not urls:
+        raise SettingsError("-catalog names no agent")
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"-catalog: {url!r} is no http or https URL")
+    return urls
+
+
+def _health(value: str) -> tuple[str, int] | None:
+    if not value:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise SettingsError(f"-health is IP:PORT, not {value!r}")
+    return host.strip("[]"), _port(int(port))
