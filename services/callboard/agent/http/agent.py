@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from callboard.agent.http.catalog import DENIED, required
+from callboard.agent.http.catalog import DENIED
 from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource, empty_answer, json_answer
 from callboard.agent.http.parameters import boolean, first, refuse_later
@@ -80,7 +80,7 @@ class AgentEndpoints:
     def service(self, call: Call) -> Outcome:
         """One service, with a hash of what it says."""
         refuse_later(call.request, ("hash", "filter"))
-        service_id = required(call.rest, "Missing service ID")
+        service_id = call.rest
         definition = self._local.services().get(service_id)
         if definition is None:
             raise ApiError(404, f"unknown service ID: {service_id}")
@@ -129,7 +129,7 @@ class AgentEndpoints:
 
     async def deregister_service(self, call: Call) -> Answer:
         """With its checks."""
-        service_id = required(call.rest, "Missing service ID")
+        service_id = call.rest
         definition = self._local.services().get(service_id)
         if definition is not None and not call.rights.service_write(definition.name):
             raise ApiError(403, DENIED)
@@ -148,7 +148,7 @@ class AgentEndpoints:
 
     async def deregister_check(self, call: Call) -> Answer:
         """No longer run, no longer in the catalog."""
-        check_id = required(call.rest, "Missing check ID")
+        check_id = call.rest
         self._authorize_check(call, check_id)
         await self._local.deregister_check(check_id)
         return empty_answer()
@@ -174,7 +174,7 @@ class AgentEndpoints:
         return await self._update(call, status, str(fields.get("Output", "")))
 
     async def _update(self, call: Call, status: str, output: str) -> Answer:
-        check_id = required(call.rest, "Missing check ID")
+        check_id = call.rest
         self._authorize_check(call, check_id)
         await self._local.update_check(check_id, status, output)
         return empty_answer()

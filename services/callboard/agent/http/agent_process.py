@@ -117,7 +117,7 @@ class AgentProcessEndpoints:
         refuse_later(call.request, ("filter",))
         segment = first(call.request, "segment")
         if segment and segment != "_all":
-            raise not_yet("segment")
+            raise ApiError(500, "Network segments are not supported in this version of Consul")
         if "wan" in call.request.query:
             return json_answer(b"[]")
         members = [
@@ -173,7 +173,7 @@ class AgentProcessEndpoints:
 
     async def force_leave(self, call: Call) -> Answer:
         """500 for a member that is unknown."""
-        name = required(call.rest, "Missing node name")
+        name = call.rest
         if not call.rights.operator_write():
             raise ApiError(403, DENIED)
         known = {member.name for member in self._context.membership.members()}

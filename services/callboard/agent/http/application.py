@@ -76,9 +76,9 @@ def build_app(context: ApiContext) -> FastAPI:
 
 
 def _build(resources: Iterable[Resource], routes: RouteTable) -> FastAPI:
-    from callboard.agent.http.documents import build_application  # noqa: PLC0415 - slow to import
+    from callboard.agent.http import documents  # noqa: PLC0415 - slow to import
 
-    return build_application(resources, routes)
+    return documents.build_application(resources, routes)
 
 
 def _resources(context: ApiContext) -> Iterable[Resource]:
@@ -129,7 +129,7 @@ class _Documents:
 
     async def page(self, call: Call) -> Answer:
         """Swagger's page; its script comes from a content delivery network."""
-        from callboard.agent.http.documents import documentation_page  # noqa: PLC0415
+        from callboard.agent.http import documents  # noqa: PLC0415 - slow to import
 
         await self.app.app()
-        return Answer(200, documentation_page(), content_type="text/html; charset=utf-8")
+        return Answer(200, documents.documentation_page(), content_type="text/html; charset=utf-8")
