@@ -91,7 +91,7 @@ class Members:
 
     def next_to_probe(self, eligible: Callable[[Member], bool]) -> Member | None:
         """The next of the round; reshuffles when a round is over. None if nobody is eligible."""
-        for _ in range(len(self._order) + 1):
+        for _ in range(len(self._order)):
             if self._next >= len(self._order):
                 self._rng.shuffle(self._order)
                 self._next = 0
