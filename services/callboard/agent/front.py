@@ -23,6 +23,7 @@ from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
 from callboard.catalog.discovery import DiscoveryView
 from callboard.chassis.metrics import LoopLag, Metrics
+from callboard.dns.forwarder import RecursorForwarder
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
@@ -133,8 +134,19 @@ class Front:
             age_s = lambda: copy.age_s(loop.time())
             self._reader = FeedReader(copy, cluster.client, cluster.directory.alive)
             self._reader.start()
+        recursors = settings.dns.recursors
+        forwarder = (
+            RecursorForwarder(recursors, settings.dns.recursor_timeout_s) if recursors else None
+        )
         for address in settings.dns_addresses:
-            dns = DnsServer(view, dns_settings(settings), address, settings.ports.dns, age_s=age_s)
+            dns = DnsServer(
+                view,
+                dns_settings(settings),
+                address,
+                settings.ports.dns,
+                forwarder=forwarder,
+                age_s=age_s,
+            )
             await _named(dns.start(), "dns", address, settings.ports.dns)
             self._dns.append(dns)
 

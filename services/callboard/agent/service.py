@@ -240,6 +240,8 @@ def run(built: Built) -> int:
             if _leaves_by(life.signal, settings):
                 await agent.leave()
             await agent.stop()
+            if settings.pid_file is not None:
+                settings.pid_file.unlink(missing_ok=True)
 
         life.on_stop("agent", stop, deadline_s=settings.leave_drain_time_s + 15.0)
         life.on_reload(agent.reload)
