@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import dns.name
+import dns.rcode
 import pytest
 from tests.harness.dnscase import Ask, Case, ask, check, lines, query
 from tests.harness.farm import Farm, article_farm
@@ -401,3 +403,14 @@ def test_nothing_is_called_missing_before_the_catalog_is_there() -> None:
     check(Case("web.service.consul", "A", "SERVFAIL", authoritative=False), send)
     check(Case("nosuch.node.consul", "A", "SERVFAIL", authoritative=False), send)
     check(Case("1.0.0.10.in-addr.arpa", "PTR", "SERVFAIL", authoritative=False), send)
+
+
+@pytest.mark.parametrize("case", [c for c in FORMS + SRV if c.rcode == "NOERROR"], ids=str)
+def test_every_name_above_one_that_exists_exists(case: Case) -> None:
+    """RFC 8020; a resolver with strict QNAME minimisation (RFC 9156) asks for each of them."""
+    send = sender(article_farm())
+    name = dns.name.from_text(case.name)
+    while name.is_subdomain(dns.name.from_text("consul.")):
+        for kind in ("A", "NS"):
+            assert ask(send, query(name.to_text(), kind)).rcode() == dns.rcode.NOERROR, name
+        name = name.parent()

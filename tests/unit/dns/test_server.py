@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import ipaddress
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import dns.message
 import dns.rcode
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tests.harness.dnscase import lines, query
 from tests.harness.eventually import eventually
 from tests.harness.farm import Farm, article_farm
@@ -306,3 +314,53 @@ async def test_taken_port_is_an_error() -> None:
 )  # fmt: skip
 def test_only_private_networks_are_forwarded_for(client: str, private: bool) -> None:
     assert is_private(client) is private
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "front")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    paths = directory / "cert.pem", directory / "key.pem"
+    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+async def test_tls_is_answered(tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(chain, key)
+    server = DnsServer(article_farm(), DnsSettings(), "127.0.0.1", 0, tls=tls, tls_port=0)
+    await server.start()
+    try:
+        trusting = ssl.create_default_context(cafile=str(chain))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=trusting)
+        writer.write(framed(WEB.to_wire(), WEB.to_wire()))
+        for _ in range(2):
+            assert dns.message.from_wire(await read_message(reader)).answer
+        assert server.figures()["queries_tls"] == 2
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    finally:
+        await server.stop()
