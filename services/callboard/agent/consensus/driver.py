@@ -19,7 +19,7 @@ from callboard.agent.consensus.formation import Formation
 from callboard.agent.consensus.identity import ClusterMark, load_mark, save_mark
 from callboard.agent.consensus.member import Hooks, RaftMember, ReadDropped
 from callboard.agent.consensus.network import PeerNetwork
-from callboard.agent.consensus.remote import RemoteReads, propose_at
+from callboard.agent.consensus.remote import RemoteProposals, RemoteReads
 from callboard.agent.consensus.segment_log import (
     MAX_ENTRY_BYTES,
     LogFailed,
@@ -75,6 +75,7 @@ class RaftDriver:
         self._snapshotting: Snapshotting | None = None
         self._formation: Formation | None = None
         self._remote: RemoteReads | None = None
+        self._carried = RemoteProposals(surroundings.client, settings.election_s)
         self._hashes = HashExchange(surroundings.state_hash, surroundings.client)
         self._ready = False
         self._failed = ""
@@ -147,12 +148,12 @@ class RaftDriver:
         member = self._member
         if member is None or not member.is_leader:
             return False
-        live_since = self._around.now() - self._settings.election_s
-        target = to or member.best_successor(live_since)
+        now = self._around.now()
+        target = to or member.best_successor(now - self._settings.election_s)
         if not target:
             return False
         try:
-            member.core.transfer_leadership(target, self._around.now())
+            member.core.transfer_leadership(target, now)
         except RaftError as problem:
             log.info("cannot hand leadership over", extra={"to": target, "reason": str(problem)})
             return False
@@ -387,16 +388,7 @@ class RaftDriver:
             leader_address=lambda: self.leader_address,
             wait_applied=member.applier.wait,
         )
-        log.info(
-            "raft starts",
-            extra={
-                "cluster": mark.cluster_id,
-                "voters": list(mark.voters),
-                "term": recovered.hard_state.term,
-                "last_index": recovered.last_index,
-                "known_commit": recovered.commit,
-            },
-        )
+        log.info("raft starts", extra={"cluster": mark.cluster_id, "log": recovered.last_index})
         member.start()
         self._own(self._become_ready())
 
@@ -432,6 +424,10 @@ class RaftDriver:
     def _changed(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+        leader_address = self.leader_address
+        self._carried.leader_is(leader_address)
+        if self._remote is not None:
+            self._remote.leader_is(leader_address)
         member, mark = self._member, self._mark
         if member is not None and mark is not None and member.core.voteless and mark.may_vote:
             # What the core found out about its directory must outlive this process.
@@ -458,7 +454,7 @@ class RaftDriver:
         if not address or member is None:
             raise NotLeaderHere(NO_LEADER)
         remaining_s = max(0.001, deadline - asyncio.get_running_loop().time())
-        applied = await propose_at(self._around.client, address, command, remaining_s)
+        applied = await self._carried.propose(address, command, remaining_s)
         reached: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         member.applier.wait(applied.index, reached)
         try:

@@ -29,25 +29,55 @@ ROUNDS_MAX = 2
 ROUND_TIMEOUT_S = 2.0
 
 
-async def propose_at(client: RpcClient, address: str, command: bytes, timeout_s: float) -> Applied:
-    """Have the leader at `address` commit a command.
+class RemoteProposals:
+    """Carries proposals to the leader elsewhere; gives up on one that leads no more.
 
-    Raises NotLeaderHere if nothing was done, ProposalUnknown if nobody knows, EngineError.
+    A leader that was stopped, or cut off, keeps its connections: without this its callers would
+    wait for their whole time.
     """
-    body = ENCODER.encode(Proposal(timeout_s, command))
-    try:
-        answer = await client.call(address, "propose_here", body, timeout_s + GRACE_S)
-    except RpcUnreachable as problem:
-        if problem.sent:
-            raise ProposalUnknown(str(problem)) from problem
-        raise NotLeaderHere(str(problem)) from problem
-    except RpcFailed as problem:
-        raise from_rpc(str(problem)) from problem
-    try:
-        outcome = OUTCOME.decode(answer)
-    except msgspec.MsgspecError as problem:
-        raise ProposalUnknown(f"{address}: malformed answer") from problem
-    return Applied(outcome.index, outcome.value)
+
+    def __init__(self, client: RpcClient, grace_s: float) -> None:
+        """`grace_s`: how long a former leader may still answer what it was asked."""
+        self._client = client
+        self._grace_s = grace_s
+        self._under_way: dict[asyncio.Timeout, str] = {}
+
+    async def propose(self, address: str, command: bytes, timeout_s: float) -> Applied:
+        """Have the leader at `address` commit a command.
+
+        Raises NotLeaderHere if nothing was done, ProposalUnknown if nobody knows, EngineError.
+        """
+        body = ENCODER.encode(Proposal(timeout_s, command))
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._under_way[patience] = address
+                try:
+                    answer = await self._client.call(
+                        address, "propose_here", body, timeout_s + GRACE_S
+                    )
+                finally:
+                    del self._under_way[patience]
+            outcome = OUTCOME.decode(answer)
+        except TimeoutError as problem:
+            raise ProposalUnknown(f"{address} leads no more and does not answer") from problem
+        except RpcUnreachable as problem:
+            if problem.sent:
+                raise ProposalUnknown(str(problem)) from problem
+            raise NotLeaderHere(str(problem)) from problem
+        except RpcFailed as problem:
+            raise from_rpc(str(problem)) from problem
+        except msgspec.MsgspecError as problem:
+            raise ProposalUnknown(f"{address}: malformed answer") from problem
+        return Applied(outcome.index, outcome.value)
+
+    def leader_is(self, address: str) -> None:
+        """Another leader is known ("" is none): those asked before have little time left."""
+        if not address:
+            return
+        until = asyncio.get_running_loop().time() + self._grace_s
+        for patience, asked in self._under_way.items():
+            if asked != address and patience.when() is None:
+                patience.reschedule(until)
 
 
 class RemoteReads:
@@ -67,6 +97,7 @@ class RemoteReads:
         self._wait_applied = wait_applied
         self._callers: list[asyncio.Future[int]] = []
         self._scheduled = False
+        self._asked = ""
         self._rounds: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -76,6 +107,12 @@ class RemoteReads:
         self._callers.append(future)
         self._schedule()
         return future
+
+    def leader_is(self, address: str) -> None:
+        """Another leader is known ("" is none): questions to the one before are asked anew."""
+        if address and address != self._asked:
+            for task in self._rounds:
+                task.cancel()
 
     async def stop(self) -> None:
         """Give up the questions under way."""
@@ -120,6 +157,7 @@ class RemoteReads:
         address = self._leader_address()
         if not address:
             raise NotLeaderHere("no leader is known")
+        self._asked = address
         body = ENCODER.encode(Barrier(ROUND_TIMEOUT_S))
         try:
             answer = await self._client.call(

@@ -17,8 +17,6 @@ class ConsensusSettings:
     heartbeat_interval_s: float = 0.1
     election_timeout_s: float = 0.5
     """The least; each election draws from one to two times this."""
-    hold_timeout_s: float = 7.0
-    """How long a proposal or read barrier waits for a leader [performance.rpc_hold_timeout]."""
     snapshot_threshold: int = 8192
     """Entries applied since the last snapshot that cause the next (Consul: the same)."""
     snapshot_trailing: int = 10_240

@@ -91,17 +91,19 @@ class SnapshotWriter:
 
 
 class SnapshotIntake:
-    """A snapshot being received, as raw bytes of the sender's file."""
+    """A snapshot being received, as raw bytes of the sender's file. Begun by the first `add`."""
 
     def __init__(self, disk: Disk, identifier: str) -> None:
         self._disk = disk
         self._temporary = f"incoming-{identifier}.snap.tmp"
-        self._file = disk.create(self._temporary)
+        self._file: DiskFile | None = None
         self._offset = 0
         self._unsynced = 0
 
     def add(self, data: bytes) -> None:
         """The next bytes."""
+        if self._file is None:
+            self._file = self._disk.create(self._temporary)
         self._file.write(self._offset, data)
         self._offset += len(data)
         self._unsynced += len(data)
@@ -111,6 +113,8 @@ class SnapshotIntake:
 
     def finish(self, cluster_id: str, metadata: SnapshotMetadata) -> None:
         """Check every byte, then keep it under its name, durable. Raises SnapshotCorrupt."""
+        if self._file is None:
+            raise SnapshotCorrupt(f"snapshot {self._temporary}: nothing was received")
         for _ in read_chunks(self._file, self._temporary, cluster_id, metadata):
             pass
         self._file.sync()
@@ -120,9 +124,10 @@ class SnapshotIntake:
 
     def abandon(self) -> None:
         """Forget it."""
-        self._file.close()
-        if self._temporary in self._disk.names():
-            self._disk.remove(self._temporary)
+        if self._file is not None:
+            self._file.close()
+            if self._temporary in self._disk.names():
+                self._disk.remove(self._temporary)
 
 
 class SnapshotStore:

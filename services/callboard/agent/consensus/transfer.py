@@ -80,6 +80,20 @@ class SnapshotInbox:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, work, *arguments)
 
+    def abandon(self, intake: SnapshotIntake) -> None:
+        """Remove what was received, in the same thread: a write may be under way there."""
+
+        def remove() -> None:
+            try:
+                intake.abandon()
+            except OSError as problem:
+                log.warning("cannot remove a partial snapshot", extra={"reason": str(problem)})
+
+        try:
+            self._executor.submit(remove)
+        except RuntimeError:
+            pass  # The thread has ended: the next start removes it.
+
     def receiver(
         self, peer: Peer, connection: FramedConnection, deliver: Callable[[Message], None]
     ) -> _Receiving:
@@ -172,9 +186,8 @@ class _Receiving:
     async def _write(self, begin: Begin, message: Message) -> None:
         assert message.snapshot is not None
         inbox = self._inbox
-        intake: SnapshotIntake | None = None
+        intake = inbox.store.receive(begin.id)
         try:
-            intake = await inbox.run(inbox.store.receive, begin.id)
             while (chunk := await self._frames.get()) is not None:
                 await inbox.run(intake.add, chunk.data)
                 self._unwritten -= len(chunk.data)
@@ -184,20 +197,13 @@ class _Receiving:
         except (SnapshotCorrupt, OSError) as problem:
             log.error("cannot take a snapshot in", extra={"reason": str(problem)})
             self._connection.abort("snapshot not taken")
-            self._abandon(intake)
+            inbox.abandon(intake)
             return
         except asyncio.CancelledError:
-            self._abandon(intake)
+            inbox.abandon(intake)
             raise
         self._deliver(message)
         self._connection.send(FrameKind.SNAPSHOT_DONE, ENCODER.encode(End(begin.id)))
-
-    def _abandon(self, intake: SnapshotIntake | None) -> None:
-        if intake is not None:
-            try:
-                intake.abandon()
-            except OSError as problem:
-                log.warning("cannot remove a partial snapshot", extra={"reason": str(problem)})
 
 
 class _AwaitDone:
