@@ -28,7 +28,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 1
     flush = logs.configure(settings.log_level, plain=not settings.log_json)
     from callboard.chassis import lifecycle  # noqa: PLC0415 - the settings are checked first
-    from callboard.nameserver.service import Nameserver  # noqa: PLC0415
+    from callboard.nameserver.service import Nameserver  # noqa: PLC0415 - as above
 
     async def start(life: lifecycle.Lifecycle) -> None:
         await Nameserver(settings).start(life)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -29,7 +30,7 @@ class ConsulServer:
         self.farm = farm
         self.failing = False
         self.url = ""
-        self.asked = 0
+        self.asked: Counter[str] = Counter()
         self._changed = asyncio.Event()
         farm.listen(self._wake, reset=lambda: None)
 
@@ -38,7 +39,7 @@ class ConsulServer:
         self._changed = asyncio.Event()
 
     async def serve(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.asked[request.path] += 1
         if self.failing:
             return web.Response(status=500, text="No cluster leader")
         index = int(request.query.get("index", "0"))
@@ -154,10 +155,11 @@ async def test_server_that_is_no_consul_is_passed_over() -> None:
         await eventually(lambda: copy.ready)
 
 
-async def test_quiet_catalog_costs_few_requests() -> None:
-    farm = article_farm()
-    async with consul(farm) as server, polling(server.url) as (_, copy):
+async def test_quiet_catalog_costs_a_request_per_wait() -> None:
+    async with consul(article_farm()) as server, polling(server.url) as (_, copy):
         await eventually(lambda: copy.ready)
-        before = server.asked
-        await asyncio.sleep(0.3)
-        assert server.asked - before < 15
+        before = server.asked.copy()
+        beats = "/v1/catalog/services"
+        await eventually(lambda: server.asked[beats] >= before[beats] + 6)
+        of_web = server.asked["/v1/health/service/web"] - before["/v1/health/service/web"]
+        assert of_web <= 5  # its wait is three times that of the list
