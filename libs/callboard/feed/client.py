@@ -17,12 +17,15 @@ from urllib.parse import urlencode
 
 import aiohttp
 
+from callboard.chassis.logs import RateLimited
 from callboard.feed.copy import CatalogCopy, FeedSession
 from callboard.feed.wire import FORMAT, FeedError, FrameReader, Heartbeat
 
 log = logging.getLogger(__name__)
 
 PATH = "/v1/internal/feed"
+
+UNREACHABLE_LOG_INTERVAL_S = 60.0
 
 LASTING_S = 5.0
 """A stream that ended sooner counts as a failure: the next attempt waits longer."""
@@ -74,6 +77,7 @@ class FeedClient:
         self._headers = dict(headers or {})
         self._local = (source, 0) if source else None
         self._rng = rng or random.Random()
+        self._limited = RateLimited(log, UNREACHABLE_LOG_INTERVAL_S)
         self._turn: list[str] = []
         self._last = ""
         self._left_at = float("-inf")
@@ -142,10 +146,11 @@ class FeedClient:
     def _lost(self, address: str, feed: FeedSession, problem: Exception) -> None:
         self.switches += 1
         self.last_error = f"{address}: {type(problem).__name__} {problem}".strip()
-        log.warning(
-            "the feed of an agent ended",
-            extra={"address": address, "agent": feed.agent, "why": self.last_error},
-        )
+        extra = {"address": address, "agent": feed.agent, "why": self.last_error}
+        if feed.agent:
+            log.warning("the feed of an agent ended", extra=extra)
+        else:  # again and again, while it is down
+            self._limited.warning(address, "an agent has no feed for us", extra)
 
     async def _read(self, response: aiohttp.ClientResponse, feed: FeedSession) -> None:
         """Take frames until the stream ends. Raises whatever ends it."""

@@ -22,6 +22,7 @@ import msgspec
 from callboard.catalog.changes import Change
 from callboard.catalog.objects import Check, Node, ServiceInstance
 from callboard.catalog.tables import CatalogTables
+from callboard.chassis.logs import RateLimited
 from callboard.feed.copy import CatalogCopy
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ PARKED_MAX = 100
 """Blocking queries at the same time: Consul lets a client have 200 connections."""
 
 FIRST_PARALLEL = 16
+FAILURE_LOG_INTERVAL_S = 60.0
 NODES = "/v1/catalog/nodes"
 NAMES = "/v1/catalog/services"
 
@@ -85,6 +87,7 @@ class PollClient:
         self._headers = dict(headers or {})
         self._local = (source, 0) if source else None
         self._rng = rng or random.Random()
+        self._limited = RateLimited(log, FAILURE_LOG_INTERVAL_S)
         self.connected_to = ""
         self.last_error = ""
         self.switches = 0
@@ -120,7 +123,9 @@ class PollClient:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         self.last_error = f"{address}: {type(first).__name__} {first}".strip()
-        log.warning("polling ended", extra={"address": address, "why": self.last_error})
+        self._limited.warning(
+            address, "polling ended", {"address": address, "why": self.last_error}
+        )
 
 
 class Mirror:
