@@ -345,47 +345,59 @@ class Even(Variant):
 class Pairs(Variant):
     """Entries with additional records (SRV): as many as fit together with their addresses."""
 
-    __slots__ = ("_count", "_frame", "_most", "_optional", "_room", "_start", "_units")
+    __slots__ = ("_count", "_frame", "_most", "_pairs", "_room", "_start")
 
     def __init__(self, frame: Frame, units: list[_Unit], most: int, room: int, start: int) -> None:
         self._frame = frame
-        self._units = units
         self._count = len(units) // 2
         self._most = most
         self._room = room
         self._start = start
         every = sum(map(_largest, units[: self._count]))
-        self._optional = most == self._count and every <= room
+        optional = most == self._count and every <= room
+        self._pairs = [_pair(unit, optional=optional) for unit in units]
 
     def tail(self, question: bytes, draw: float) -> bytes:
-        frame = self._frame
         first = int(draw * self._count)
         room = self._room
         at = self._start + _SRV_TARGET_AT
         records: list[bytes] = []
         additional: list[bytes] = []
+        additional_count = 0
         seen: set[bytes] = set()
-        for unit in self._units[first : first + self._most]:
-            extra: list[bytes] = []
-            if unit.target not in seen:
-                seen.add(unit.target)
-                name = unit.target if at > POINTER_OFFSET_MAX else _pointer(at)
-                parts = unit.additional
-                if self._optional:
-                    parts = parts + unit.optional
-                extra = [(owner or name) + rest for owner, rest in parts]
-            room -= len(unit.record) + sum(map(len, extra))
+        for record, target, parts, size in self._pairs[first : first + self._most]:
+            length = len(record)
+            if target in seen:
+                room -= length
+            elif at > POINTER_OFFSET_MAX:
+                room -= size + len(parts) * len(target)
+            else:
+                room -= size
             if room < 0:
                 break
-            records.append(unit.record)
-            additional.extend(extra)
-            at += len(unit.record)
-        head = frame.head(len(records), len(additional))
+            records.append(record)
+            if target not in seen:
+                seen.add(target)
+                name = target if at > POINTER_OFFSET_MAX else (0xC000 | at).to_bytes(2, "big")
+                for owner, rest in parts:
+                    additional += (owner or name, rest)
+                additional_count += len(parts)
+            at += length
+        frame = self._frame
+        head = frame.head(len(records), additional_count)
         return b"".join(
-            (
-                head, question, frame.fixed, *records, frame.authority, *additional, frame.tail
-            )
-        )  # fmt: skip
+            (head, question, frame.fixed, *records, frame.authority, *additional, frame.tail)
+        )
+
+
+_Pair = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...], int]
+"""(record, target, additional records as in `_Unit`, octets of it all with names as pointers)"""
+
+
+def _pair(unit: _Unit, *, optional: bool) -> _Pair:
+    parts = unit.additional + (unit.optional if optional else ())
+    size = len(unit.record) + sum((len(owner) or 2) + len(rest) for owner, rest in parts)
+    return unit.record, unit.target, parts, size
 
 
 def _pointer(at: int) -> bytes:
