@@ -25,6 +25,7 @@ from callboard.nameserver.view import CatalogView
 log = logging.getLogger(__name__)
 
 PROGRAM = "nameserver"
+
 ROUTE_PROBE = ("192.0.2.1", 9)
 """An address that is nobody's (RFC 5737): a UDP socket connected to it sends nothing, and has the
 address of the default route."""

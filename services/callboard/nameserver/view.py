@@ -44,14 +44,12 @@ class CatalogView:
 
     async def start(self) -> None:
         """Load the image, then follow. Raises OSError if the directory cannot be used."""
+        self.copy.listen(self._changed, reset=self._complete.set)
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
             path = self._directory / NAME
             self._load(path)
             self._image = ImageWriter(path, self.copy)
-            self.copy.listen(self._changed, reset=self._complete.set)
-            if self.copy.ready:
-                self._complete.set()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self.follower.run(), name="follow"))
         if self._image is not None:
