@@ -176,6 +176,7 @@ class Raft:
         """
         self._pass_time(now)
         self._require_leader()
+        self._require_no_transfer()
         if not data:
             raise ProposalDropped("nothing proposed")
         size = sum(map(len, data))
@@ -192,8 +193,7 @@ class Raft:
         """Ask for a read barrier: answered in Ready.read_states, or in Ready.reads_dropped.
 
         `context` must be greater than any before in this process (I9). All reads between two
-        calls of `ready()` share one round. Raises NotLeader, ProposalDropped (too many wait, or
-        leadership is being handed over).
+        calls of `ready()` share one round. Raises NotLeader, ProposalDropped (too many wait).
         """
         self._pass_time(now)
         self._require_leader()
@@ -206,11 +206,14 @@ class Raft:
         timeout. Proposals are refused meanwhile. Raises NotLeader, ProposalDropped."""
         self._pass_time(now)
         self._require_leader()
+        self._require_no_transfer()
         election.transfer(self, to)
 
     def _require_leader(self) -> None:
         if self.role is not Role.LEADER:
             raise NotLeader(self.leader)
+
+    def _require_no_transfer(self) -> None:
         if self.transferee:
             raise ProposalDropped(f"leadership is being handed to {self.transferee}")
 

@@ -30,6 +30,7 @@ class Progress:
 
     __slots__ = (
         "acked_round",
+        "catching_up",
         "heard_at",
         "inflight",
         "inflight_bytes",
@@ -54,7 +55,10 @@ class Progress:
         """REPLICATE: (last index, bytes) of each append not acknowledged yet."""
         self.inflight_bytes = 0
         self.pending_snapshot = 0
-        """SNAPSHOT: index of the snapshot on its way."""
+        """Index of the last snapshot sent."""
+        self.catching_up = False
+        """It was sent a snapshot and has not reached our commit index since: the log that follows
+        the snapshot is kept, or it would need one after another."""
         self.sent_commit = 0
         """The commit index it was last told."""
         self.sends = 0
@@ -94,6 +98,7 @@ class Progress:
         """Wait until the snapshot at `index` is acknowledged or reported."""
         self._enter(ProgressState.SNAPSHOT)
         self.pending_snapshot = index
+        self.catching_up = True
 
     def acknowledge(self, index: int) -> bool:
         """It holds our log up to `index`; False if that was known (a late or doubled answer)."""
@@ -140,7 +145,6 @@ class Progress:
         self.sends_void = self.sends
         self.state = state
         self.paused = False
-        self.pending_snapshot = 0
         self.inflight.clear()
         self.inflight_bytes = 0
 

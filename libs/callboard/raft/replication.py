@@ -23,29 +23,27 @@ def replicate(raft: Raft) -> None:
     """Send every member what it lacks and may be sent now."""
     log = raft.log
     for member, progress in raft.progress.items():
-        if progress.next <= log.last_index or progress.sent_commit < log.commit:
+        if (
+            progress.next <= log.last_index
+            or progress.sent_commit < log.commit
+            or progress.state is ProgressState.PROBE
+        ):
             _feed(raft, member, progress)
-        elif progress.state is ProgressState.PROBE and not progress.paused:
-            _probe(raft, member, progress)
 
 
 def _feed(raft: Raft, member: str, progress: Progress) -> None:
-    if progress.state is ProgressState.SNAPSHOT:
+    if progress.paused or progress.state is ProgressState.SNAPSHOT:
         return
     if progress.next <= raft.log.offset:
         _send_snapshot(raft, member, progress)
     elif progress.state is ProgressState.PROBE:
-        if not progress.paused:
-            _probe(raft, member, progress)
+        _probe(raft, member, progress)
     else:
         _pipeline(raft, member, progress)
 
 
 def _probe(raft: Raft, member: str, progress: Progress) -> None:
     """One append, then wait: it shows where the member's log agrees with ours."""
-    if progress.next <= raft.log.offset:
-        _send_snapshot(raft, member, progress)
-        return
     last, _ = _batch(raft, progress)
     _send_append(raft, member, progress, last)
     progress.paused = True
@@ -155,6 +153,8 @@ def on_append_response(raft: Raft, message: Message) -> None:
         progress.replicate()
     if news:
         maybe_commit(raft)
+    if progress.catching_up and progress.match >= log.commit:
+        progress.catching_up = False
     election.offer_leadership(raft, message.sender)
 
 
@@ -253,13 +253,13 @@ def report_snapshot(raft: Raft, member: str, *, ok: bool) -> None:
 
 
 def retained_from(raft: Raft, keep_from: int) -> int:
-    """The first index to keep in memory: lower than asked while a member is being fed a snapshot
-    and will need what follows it, within max_retained_bytes."""
+    """The first index to keep in memory: lower than asked while a member catches up from a
+    snapshot and needs what follows it, within max_retained_bytes."""
     log = raft.log
     first = keep_from
     for progress in raft.progress.values():
-        if progress.state is ProgressState.SNAPSHOT:
-            first = min(first, progress.pending_snapshot + 1)
+        if progress.catching_up:
+            first = min(first, max(progress.pending_snapshot, progress.match) + 1)
     first = max(first, log.offset + 1)
     if first < keep_from and log.size > raft.config.max_retained_bytes:
         return keep_from
