@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.harness.eventually import eventually
 
-from callboard.agent.consensus.disk import MemoryDisk
+from callboard.agent.consensus.disk import LocalDisk, MemoryDisk
 from callboard.agent.consensus.driver import RaftDriver
 from callboard.agent.consensus.serving import ConsensusService
 from callboard.agent.consensus.settings import ConsensusSettings
@@ -73,7 +73,7 @@ class Server:
     settings: ConsensusSettings
     addresses: dict[str, str]
     data: MemoryDisk = field(default_factory=lambda: MemoryDisk(remembers=True))
-    raft: MemoryDisk = field(default_factory=lambda: MemoryDisk(remembers=True))
+    raft: MemoryDisk | LocalDisk = field(default_factory=lambda: MemoryDisk(remembers=True))
     fatal: list[str] = field(default_factory=list)
     slices: int = 0
     running: bool = False
@@ -131,7 +131,8 @@ class Server:
         self.running = False
         if power_cut:
             self.data.lose_unsynced()
-            self.raft.lose_unsynced()
+            if isinstance(self.raft, MemoryDisk):
+                self.raft.lose_unsynced()
 
     def _after_apply(self) -> None:
         self.slices += 1

