@@ -376,6 +376,7 @@ class FeedStream:
         resumable = self._resume_at is not None and self._resume_at >= source.ring.floor
         head = source.hello(resumed=resumable)
         if resumable and self._resume_at is not None:
+            self._up_to_date = True  # its copy has an age: it can wait for the next beat
             self._place = source.ring.place_after(self._resume_at)
             if self._write(head + source.members_frame()):
                 self._follow()
@@ -432,7 +433,7 @@ class FeedStream:
             snapshot.when_more(self._send_snapshot)
 
     def _follow(self) -> None:
-        """Send what is new in the ring, and a heartbeat once up to date for the first time."""
+        """Send what is new in the ring; behind a snapshot a heartbeat, which tells its age."""
         ring = self._source.ring
         while self._connection is not None and self._place < ring.end:
             if self._place < ring.first:

@@ -86,6 +86,17 @@ async def test_reader_resumes_where_it_was() -> None:
     source.stop()
 
 
+async def test_resumed_stream_has_nothing_to_say_before_a_change_or_the_next_beat() -> None:
+    source = FeedSource(article_farm(), FakeCluster().seam(), heartbeat_s=60)
+    source.start()
+    first = Reader(source)
+    await eventually(lambda: first.take().ready)
+    first.stream.cancel()
+    again = Reader(source, first.copy)
+    assert kinds(again.connection) == ["Hello", "Members"]
+    source.stop()
+
+
 @pytest.mark.parametrize(("epoch", "index"), [("other", 50), ("epoch-1", 1), ("epoch-1", 0)])
 async def test_reader_of_another_epoch_or_too_old_gets_a_snapshot(epoch: str, index: int) -> None:
     source = started(article_farm())
