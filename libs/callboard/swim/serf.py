@@ -204,7 +204,7 @@ class Serf:
         self._join_intent(intent, now)
         self._spread(intent)
 
-    def set_tags(self, tags: Mapping[str, str], now: float) -> None:
+    def set_tags(self, tags: Mapping[str, str]) -> None:
         """Announce other tags. Raises ValueError when they are too long."""
         self.swim.set_meta(encode_tags(tags))
         self._node_updated(self.swim.me)

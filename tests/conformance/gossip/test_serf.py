@@ -11,7 +11,6 @@ import base64
 import itertools
 import json
 import os
-import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,15 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.harness.capabilities import require
 from tests.harness.eventually import eventually
 from tests.harness.gossip_agents import Agent, Agents, agents
 
-SERF = shutil.which("serf")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(SERF is None, reason="serf is missing (Debian package `serf`)"),
-]
+pytestmark = pytest.mark.slow
 
 KEY = bytes(range(32))
 KEYS = pytest.mark.parametrize("keys", [(), (KEY,)], ids=["plain", "encrypted"])
@@ -77,6 +72,7 @@ async def serf_agent(
     tmp_path: Path, keys: tuple[bytes, ...] = (), *arguments: str
 ) -> AsyncIterator[SerfAgent]:
     """Start a serf agent at an address of its own; killed at the end."""
+    require("serf")
     number = next(_numbers)
     host = f"127.12.{1 + number // 250}.{number % 250 + 1}"
     address, rpc = f"{host}:{_free_port(host)}", f"{host}:{_free_port(host)}"
@@ -225,7 +221,8 @@ async def test_serf_under_another_key_is_kept_out(tmp_path: Path) -> None:
 
 async def until(fact: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
     """Wait for a fact that takes a command to see."""
-    await eventually(fact, timeout_s, interval_s=0.1)
+    waiting: Callable[[], bool | Awaitable[bool]] = fact
+    await eventually(waiting, timeout_s, interval_s=0.1)
 
 
 async def _is(serf: SerfAgent, name: str, status: str) -> bool:

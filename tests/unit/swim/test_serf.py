@@ -374,14 +374,14 @@ def test_strange_messages_on_a_stream_are_an_event() -> None:
 
 def test_new_tags_of_ours_are_an_update() -> None:
     core = serf()
-    core.set_tags({"role": "callboard", "srv": "1"}, NOW)
+    core.set_tags({"role": "callboard", "srv": "1"})
     assert core.member("me").tags["srv"] == "1"  # type: ignore[union-attr]
     assert kinds(core) == [("update", "me")]
 
 
 def test_tags_that_are_too_long_are_refused() -> None:
     with pytest.raises(ValueError, match="the most is 512"):
-        serf().set_tags({"x": "y" * 600}, NOW)
+        serf().set_tags({"x": "y" * 600})
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ class Membership:
             await transport.stop()
             raise
         self._transport = transport
-        self._own = frozenset({(advertise, config.port), (settings.bind, port)})
+        listening = ("127.0.0.1", "::1") if bind_any else (settings.bind,)
+        self._own = frozenset({(advertise, config.port), *((host, port) for host in listening)})
         self._begin_joining(port)
         self._pump()
         log.info(
@@ -222,7 +223,7 @@ class Membership:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Announce other tags. Raises ValueError when they are too long."""
-        self._serf.set_tags(tags, self._awake())
+        self._serf.set_tags(tags)
         self._pump()
 
     def listen(self, listener: Callable[[MemberEvent], None]) -> None:

@@ -190,8 +190,9 @@ class Transport:
             writer.write(encode_stream(answer, self._codec))
             await writer.drain()
             # Wait for the peer to close: aborting at once could cut what it has not read yet.
-            writer.write_eof()
-            await reader.read(1)
+            if not writer.transport.is_closing():
+                writer.write_eof()
+                await reader.read(1)
 
 
 def _bind(bind: str, port: int) -> tuple[socket.socket, socket.socket]:

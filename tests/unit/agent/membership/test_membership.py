@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.harness.eventually import eventually
-from tests.harness.gossip_agents import Agent, Agents, agents
+from tests.harness.gossip_agents import Agent, Agents, agents, quick
 
 from callboard.agent.membership import JoinError, MemberEventKind, UnknownMember
 from callboard.agent.membership.resolver import Resolver
 from callboard.agent.membership.snapshot import read_snapshot
+from callboard.agent.membership.transport import STREAMS_MAX
+from callboard.swim.config import Config
 
 KEY, OTHER_KEY = bytes(32), bytes(range(32))
 
@@ -246,6 +251,105 @@ async def test_stream_that_sends_nothing_is_closed_in_time() -> None:
         async with asyncio.timeout(10):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_streams_above_the_limit_are_closed_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with agents() as group:
+        one = await group.start("one", profile=patient)
+        streams = [await asyncio.open_connection(*endpoint(one)) for _ in range(STREAMS_MAX + 1)]
+        async with asyncio.timeout(5):
+            assert await streams[-1][0].read() == b""
+        assert "too many streams at once" in str([record.__dict__ for record in caplog.records])
+        for _, writer in streams:
+            writer.close()
+
+
+def patient(name: str, address: str, port: int) -> Config:
+    """Streams may stay open for long."""
+    return replace(quick(name, address, port), stream_timeout_s=60.0)
+
+
+async def test_agent_without_file_descriptors_serves_again_when_it_has_some() -> None:
+    async with agents() as group:
+        one = await group.start("one")
+        two = await group.start("two")
+        with socket.socket() as caller:
+            caller.setblocking(False)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            fullest = _highest_descriptor()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (fullest, hard))
+            fillers = _fill_descriptors()
+            try:
+                await asyncio.get_running_loop().sock_connect(caller, endpoint(one))
+                await eventually(_refuses_descriptors)
+            finally:
+                for filler in fillers:
+                    os.close(filler)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await two.membership.join([one.address]) == 1
+
+
+def _highest_descriptor() -> int:
+    return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+
+
+def _fill_descriptors() -> list[int]:
+    taken = []
+    while True:
+        try:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            return taken
+
+
+def _refuses_descriptors() -> bool:
+    try:
+        os.close(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        return True
+    return False
+
+
+# --- addresses --------------------------------------------------------------------------------
+
+
+async def test_agents_meet_on_ipv6() -> None:
+    async with agents() as group:
+        one = await group.start("one", bind="::1")
+        two = await group.start("two", bind="::1")
+        port = one.membership.local_member.port
+        assert await two.membership.join([f"[::1]:{port}"]) == 1
+        await eventually(lambda: one.status("two") == two.status("one") == "alive")
+
+
+async def test_agent_on_all_addresses_announces_the_one_given() -> None:
+    async with agents() as group:
+        one = await group.start("one", bind="0.0.0.0", advertise="127.0.0.1")
+        assert one.membership.local_member.address == "127.0.0.1"
+
+
+async def test_agent_on_all_addresses_does_not_join_itself() -> None:
+    async with agents() as group:
+        one = await group.start("one", bind="0.0.0.0")
+        port = one.membership.local_member.port
+        with pytest.raises(JoinError, match="agent's own"):
+            await one.membership.join([f"127.0.0.1:{port}"])
+
+
+async def test_port_in_use_is_an_error_that_names_it() -> None:
+    async with agents() as group:
+        one = await group.start("one")
+        host, port = endpoint(one)
+        with pytest.raises(OSError, match=f"cannot listen on {host} port {port}"):
+            await group.start("two", bind=host, port=port)
+
+
+async def test_tags_that_are_too_long_are_an_error_at_start() -> None:
+    async with agents() as group:
+        with pytest.raises(ValueError, match="the most is 512"):
+            await group.start("one", tags={"x": "y" * 600})
 
 
 # --- over a restart ---------------------------------------------------------------------------
