@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def catalog() -> Iterator[Catalog]:
     """A whole agent in this process, empty, gone after the test."""
-    # imported here: the plugin is loaded in every pytest run of whoever installs the package
-    from callboard.testing.inprocess import Catalog  # noqa: PLC0415
+    from callboard.testing.inprocess import Catalog  # noqa: PLC0415 - every pytest run loads this
 
     with Catalog() as running:
         yield running
