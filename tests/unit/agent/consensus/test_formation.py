@@ -88,6 +88,14 @@ async def test_lone_server_leads_at_once() -> None:
         assert made.servers[0].driver.is_leader
 
 
+async def test_five_servers_found_one_cluster() -> None:
+    async with cluster(5, replace(FAST, bootstrap_expect=5)) as made:
+        leader = await made.leader()
+        await leader.driver.propose(b"one")
+        await made.converged([b"one"])
+        assert len(leader.driver.voters) == 5
+
+
 async def test_two_of_three_found_nothing() -> None:
     async with cluster(2) as made:
         with pytest.raises(NoLeader, match="No cluster leader"):
