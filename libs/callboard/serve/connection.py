@@ -26,7 +26,7 @@ from callboard.serve.core import Core, refusal
 from callboard.serve.exchange import Answer
 from callboard.serve.lane import Exchange
 from callboard.serve.timerwheel import Timer
-from callboard.serve.wire import CONTINUE, head, tokens
+from callboard.serve.wire import CONTINUE, head, header_key, tokens
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 _SLICE = 16 * 1024
 _NEVER = float("inf")
 _LINGER_S = 1.0
-_NAMES: dict[bytes, str] = {}
-_NAMES_MAX = 512
 
 
 class Connection(HttpToolsProtocol):
@@ -94,21 +92,34 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self.core.wheel.cancel(self._timer)
             self._timer = None
-        queue, self._queue = self._queue, deque()
-        for exchange in queue:
-            exchange.gone()
-        self._release_writers()
+        if self.core.admits():
+            self._abandon()
+        else:
+            self.core.backlog.post(self._abandon)
         super().connection_lost(exc)
         if self.core.on_lost is not None:
             self.core.on_lost(self)
 
+    def _abandon(self) -> None:
+        """Cancel whatever waits for a client that has gone."""
+        queue, self._queue = self._queue, deque()
+        for exchange in queue:
+            exchange.gone()
+        self._release_writers()
+
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that half-closes still gets the answers under way; one that waits is gone."""
-        busy = any(exchange.complete for exchange in self._queue)
-        if not busy or self.scheme == "https" or self._queue[0].waits:
+        if self._all_answered() or self.scheme == "https":
             return None
-        self.half_closed = self._deaf = True
+        if self._queue and self._queue[0].waits:
+            return None
+        self.half_closed = True
         return True
+
+    def _all_answered(self, but: Exchange | None = None) -> bool:
+        """Whether no whole request is left to answer (`but` aside)."""
+        waiting = any(exchange.complete and exchange is not but for exchange in self._queue)
+        return not waiting and not self._unfed
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -150,14 +161,24 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        if self._unfed:
-            self._unfed += data
-            if len(self._unfed) > self.core.limits.pipeline_bytes_max:
-                log.warning("pipelined too far ahead", extra={"client": self.peer[0]})
-                self.transport.abort()
+        if self._unfed or not self.core.admits():
+            self._put_off(data)
             return
         self._feed(data)
         self._advance()
+
+    def _put_off(self, data: bytes) -> None:
+        """Keep bytes until requests before them are answered, or the loop has turned."""
+        if not self._unfed:
+            self.core.backlog.post(self._advance)
+        self._unfed += data
+        if len(self._unfed) <= self.core.limits.pipeline_bytes_max:
+            return
+        if self._queue and self._queue[0].waits:
+            log.warning("pipelined too far ahead", extra={"client": self.peer[0]})
+            self.transport.abort()
+        else:
+            self.regulate()
 
     def _feed(self, data: bytes) -> None:
         for at in range(0, len(data), _SLICE):
@@ -233,11 +254,7 @@ class Connection(HttpToolsProtocol):
         self._count_head(len(name) + len(value) + 4)
         if not self._in_head:
             return  # A trailer (RFC 9110, 6.5): it must never change what the head said.
-        key = _NAMES.get(name)
-        if key is None:
-            key = name.decode("latin-1").lower()
-            if len(_NAMES) < _NAMES_MAX and len(name) <= 64:
-                _NAMES[name] = key
+        key = header_key(name) if len(name) <= 64 else name.decode("latin-1").lower()
         fields = self._fields
         if key in fields:
             self._duplicate_host |= key == "host"
@@ -326,7 +343,7 @@ class Connection(HttpToolsProtocol):
             tail += f"Content-Length: {length}\r\n"
         elif length is None and exchange.method != "HEAD" and answer.status not in (204, 304):
             tail += "Transfer-Encoding: chunked\r\n"
-        if self.core.stopping or self.half_closed:
+        if self.core.stopping or (self.half_closed and self._all_answered(but=exchange)):
             exchange.keep_alive = False
         if not exchange.keep_alive:
             tail += "Connection: close\r\n"
@@ -389,13 +406,16 @@ class Connection(HttpToolsProtocol):
             unfed, self._unfed = self._unfed, b""
             self._feed(unfed)
         self._advancing = False
+        if self.half_closed and self._all_answered():
+            self.transport.close()
+            return
         self.regulate()
         self._watch()
 
     def regulate(self) -> None:
         """Read on unless requests pile up; while the first is parked, always: it is the only way
         to see the client go."""
-        pause = bool(self._unfed) and bool(self._queue) and not self._queue[0].waits
+        pause = bool(self._unfed) and not (self._queue and self._queue[0].waits)
         if pause != self._reading_paused and not self.transport.is_closing():
             self._reading_paused = pause
             if pause:

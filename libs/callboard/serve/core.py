@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from callboard.serve.exchange import Answer, Dispatcher
+from callboard.serve.fanout import FanOut
 from callboard.serve.limits import Limits
 from callboard.serve.timerwheel import TimerWheel
 from callboard.serve.wire import DateLine
 
 if TYPE_CHECKING:
     from callboard.serve.connection import Connection
+
+TURN_S = 0.005
+"""Work on requests in one turn of the loop."""
 
 Message = MutableMapping[str, Any]
 Asgi = Callable[
@@ -46,6 +50,29 @@ class Core:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     on_lost: Callable[[Connection], None] | None = None
     stopping: bool = False
+    _turn_ends: float = 0.0
+    """When what came in this turn of the loop has had its time; 0: nothing came in yet."""
+    backlog: FanOut = field(init=False)
+    """Connections whose bytes came beyond that time."""
+
+    def __post_init__(self) -> None:
+        self.backlog = FanOut(self.loop)
+
+    def admits(self) -> bool:
+        """Whether bytes that came in are to be worked on at once.
+
+        A turn of the loop hands over the bytes of all ready sockets before it runs a timer: ten
+        thousand clients at once would hold up heartbeats. Beyond a few milliseconds the rest goes
+        to the backlog, which the loop works off in slices.
+        """
+        if self._turn_ends:
+            return time.monotonic() < self._turn_ends
+        self._turn_ends = time.monotonic() + TURN_S
+        self.loop.call_soon(self._end_turn)
+        return True
+
+    def _end_turn(self) -> None:
+        self._turn_ends = 0.0
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine of a request; kept until done, cancelled by the server's stop."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -39,13 +40,14 @@ class FanOut:
 
     def _run(self) -> None:
         self._scheduled = False
-        until = self._loop.time() + self._slice_s
+        # (the loop's own time stands still while it runs callbacks, uvloop's)
+        until = time.monotonic() + self._slice_s
         for _ in range(min(self._batch, len(self._queue))):
             try:
                 self._queue.popleft()()
             except Exception:
                 log.exception("posted callback failed")
-            if self._loop.time() > until:
+            if time.monotonic() > until:
                 break
         if self._queue and not self._scheduled:
             self._scheduled = True

@@ -66,6 +66,12 @@ def canonical(name: str) -> str:
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
+@lru_cache(maxsize=1024)
+def header_key(name: bytes) -> str:
+    """A header name as handlers look it up: text in lower case."""
+    return name.decode("latin-1").lower()
+
+
 def chunk(data: bytes) -> bytes:
     """One chunk of the chunked transfer coding (RFC 9112, 7.1); empty data is no chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
