@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from callboard.chassis.logs import RateLimited
@@ -49,6 +49,7 @@ class HealthServer:
         self._port = port
         self._metrics = metrics
         self._readiness: dict[str, Readiness] = {}
+        self._remarks: dict[str, Readiness] = {}
         self._pages: dict[str, Callable[[], object]] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -57,6 +58,10 @@ class HealthServer:
     def ready_when(self, name: str, check: Readiness) -> None:
         """/readyz is 200 only while every check answers None; a check that raises is not ready."""
         self._readiness[name] = check
+
+    def remark(self, name: str, remark: Readiness) -> None:
+        """Let /readyz say more while it is 200 ("name: what"); None is nothing to say."""
+        self._remarks[name] = remark
 
     def page(self, path: str, content: Callable[[], object]) -> None:
         """Answer GET `path` with the JSON of what `content` returns at that moment."""
@@ -86,8 +91,11 @@ class HealthServer:
 
     def reasons(self) -> list[str]:
         """Why the program is not ready: "name: reason" each; empty when it is."""
+        return self._said(self._readiness)
+
+    def _said(self, checks: Mapping[str, Readiness]) -> list[str]:
         found = []
-        for name, check in self._readiness.items():
+        for name, check in checks.items():
             try:
                 reason = check()
             except Exception as problem:
@@ -148,7 +156,8 @@ class HealthServer:
         if path == "/readyz":
             reasons = self.reasons()
             if not reasons:
-                return 200, "text/plain", b"ok\n"
+                said = ["ok", *self._said(self._remarks)]
+                return 200, "text/plain", ("\n".join(said) + "\n").encode()
             return 503, "text/plain", ("\n".join(reasons) + "\n").encode()
         if path == "/metrics" and self._metrics is not None:
             return 200, "text/plain; version=0.0.4", self._metrics.text()

@@ -92,6 +92,11 @@ class Nameserver:
             problem = f"the catalog is {self.view.age_s():.0f} s old"
         return problem
 
+    def staleness(self) -> str | None:
+        """How old the catalog is; None while that is nothing unusual."""
+        age_s = self.view.age_s()
+        return f"{age_s:.0f} s old" if age_s >= self._dns_settings.stale_after_s else None
+
     def status(self) -> dict[str, object]:
         """What GET /v1/dns/status shows."""
         return {
@@ -108,6 +113,7 @@ class Nameserver:
             return
         self.health = HealthServer(*self._settings.health, self.metrics)
         self.health.ready_when("catalog", self.ready)
+        self.health.remark("catalog", self.staleness)
         self.health.page("/v1/dns/status", self.status)
         await self.health.start()
         life.on_stop("health", self.health.stop)

@@ -48,6 +48,12 @@ async def test_readyz_is_ok_when_every_check_is(server: HealthServer) -> None:
     assert await got(server, "/readyz") == (200, b"ok\n")
 
 
+async def test_readyz_says_more_when_there_is_more_to_say(server: HealthServer) -> None:
+    server.remark("catalog", lambda: "7 s old")
+    server.remark("quiet", lambda: None)
+    assert await got(server, "/readyz") == (200, b"ok\ncatalog: 7 s old\n")
+
+
 async def test_readyz_names_what_is_missing(server: HealthServer) -> None:
     server.ready_when("raft", lambda: "no leader")
     server.ready_when("dns", lambda: None)

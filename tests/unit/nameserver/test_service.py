@@ -97,7 +97,7 @@ async def test_without_a_copy_everything_is_a_server_failure() -> None:
 
 
 async def test_answers_go_on_when_all_agents_are_gone() -> None:
-    async with agent() as source, running(settings(source.url)) as server:
+    async with agent() as source, running(settings(source.url, health=True)) as server:
         await has_answers(server)
         await source.stop()
         await has_answers(server)
@@ -107,6 +107,9 @@ async def test_answers_go_on_when_all_agents_are_gone() -> None:
 
         await eventually(is_stale)
         assert [option.code for option in (await ask(server)).options] == [3]
+        status, body = await get(server, "/readyz")
+        assert status == 200
+        assert "s old" in body
         await source.start()
         await eventually(lambda: not is_stale())
 
