@@ -6,6 +6,7 @@ between the two is here, and in `service` only which parts exist.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -51,6 +52,8 @@ class Cluster:
         self._settings = settings
         self._store = store
         self._fatal = fatal
+        self._contest = Contest()
+        self._now = asyncio.get_running_loop().time
         self._disks: list[Disk] = []
         data = self._disk("")
         self.node_id = load_node_id(data, settings.node_id)
@@ -174,11 +177,33 @@ class Cluster:
         )
 
     def _name_conflict(self, conflict: NameConflict) -> None:
-        if conflict.about_us and conflict.we_are_later:
+        if not (conflict.about_us and conflict.we_are_later):
+            return
+        if self._contest.lasts_too_long(self._now()):
             self._fatal(
                 f"another live agent uses the node name {conflict.name!r}: "
                 f"{conflict.other[0]}:{conflict.other[1]}; give this one another name (-node)"
             )
+
+
+class Contest:
+    """How long our name has been contested. A replaced machine's old self is still alive to
+    others for some seconds, so the first word of a conflict says little."""
+
+    PATIENCE_S = 20.0
+    """Longer than gossip takes to declare the former holder of a name dead."""
+    GAP_S = 6.0
+    """A conflict not heard of for so long is over."""
+
+    def __init__(self) -> None:
+        self._since = self._last = float("-inf")
+
+    def lasts_too_long(self, now: float) -> bool:
+        """Heard of it again at `now`: whether it is time to give in."""
+        if now - self._last > self.GAP_S:
+            self._since = now
+        self._last = now
+        return now - self._since >= self.PATIENCE_S
 
 
 def _snapshot_path(data_dir: Path | None) -> Path | None:
