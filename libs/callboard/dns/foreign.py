@@ -6,9 +6,6 @@ written for answers may be made to work very hard: RFC 1035 compression allows i
 
 from __future__ import annotations
 
-from dnslib import DNSRecord
-from dnslib.dns import DNSError
-
 from callboard.dns.names import labels_to_wire, to_wire
 from callboard.dns.records import Record
 from callboard.dns.wire import HEADER, Type, edns_record
@@ -29,6 +26,8 @@ def addresses_in(reply: bytes) -> tuple[Record, ...]:
         return ()
     if sum(HEADER.unpack_from(reply)[2:]) > REPLY_RECORDS_MAX:
         return ()
+    from dnslib import DNSError, DNSRecord  # noqa: PLC0415 - seldom needed, and on the start path
+
     try:
         parsed = DNSRecord.parse(reply)
     except (DNSError, RecursionError, UnicodeError, ValueError):

@@ -20,7 +20,7 @@ import google_crc32c
 
 from callboard.catalog.pinned import PinnedTables
 from callboard.feed.copy import CatalogCopy, FeedSession
-from callboard.feed.source import record_frames
+from callboard.feed.slices import record_frames
 from callboard.feed.wire import FORMAT, FeedError, FrameReader, Hello, SnapshotHash, pack
 
 log = logging.getLogger(__name__)

@@ -15,27 +15,26 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from callboard.catalog.changes import Change
 from callboard.catalog.discovery import Listener
-from callboard.catalog.objects import Check, Node, ServiceInstance
+from callboard.feed.slices import Pinned, record_frames
 from callboard.feed.wire import (
     FORMAT,
-    OBJECTS_PER_FRAME_MAX,
     Heartbeat,
     Hello,
     Member,
     Members,
-    Records,
     SnapshotHash,
     pack,
     pack_changes,
 )
-from callboard.serve.exchange import StreamConnection
+
+if TYPE_CHECKING:
+    from callboard.serve.exchange import StreamConnection
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +53,6 @@ CONTACT_MAX_S = 1e9
 
 STALLED_READER_S = 30.0
 """A reader that took nothing for so long is cut."""
-
-T = TypeVar("T")
-
-
-class Pinned(Protocol):
-    """One version of the catalog, for slow readers."""
-
-    def nodes(self) -> Iterator[Node]: ...
-
-    def services(self) -> Iterator[ServiceInstance]: ...
-
-    def checks(self) -> Iterator[Check]: ...
 
 
 class Pinnable(Protocol):
@@ -338,21 +325,6 @@ class Snapshot:
             callback()
         if not self.done:
             self._handle = self._loop.call_later(0, self._encode)
-
-
-def record_frames(pinned: Pinned) -> Iterator[Records]:
-    """A version of the catalog as RECORDS frames."""
-    for nodes in _slices(pinned.nodes()):
-        yield Records(nodes=nodes)
-    for services in _slices(pinned.services()):
-        yield Records(services=services)
-    for checks in _slices(pinned.checks()):
-        yield Records(checks=checks)
-
-
-def _slices(objects: Iterator[T]) -> Iterator[tuple[T, ...]]:
-    while part := tuple(islice(objects, OBJECTS_PER_FRAME_MAX)):
-        yield part
 
 
 class FeedStream:

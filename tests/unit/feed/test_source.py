@@ -7,6 +7,7 @@ from tests.harness.eventually import eventually
 from tests.harness.farm import Farm, article_farm
 from tests.harness.feeding import FakeCluster, RecordingConnection
 
+from callboard.feed import slices as slices_module
 from callboard.feed import source as source_module
 from callboard.feed.copy import CatalogCopy, FeedSession
 from callboard.feed.source import FeedSource, Ring, TooManyReaders
@@ -126,7 +127,7 @@ async def test_reader_ahead_of_the_agent_waits_for_it() -> None:
 async def test_readers_at_the_same_time_share_one_snapshot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(source_module, "OBJECTS_PER_FRAME_MAX", 2)
+    monkeypatch.setattr(slices_module, "OBJECTS_PER_FRAME_MAX", 2)
     monkeypatch.setattr(source_module, "SLICE_S", 0.0)
     source = started(article_farm())
     readers = [Reader(source) for _ in range(5)]
@@ -138,7 +139,7 @@ async def test_readers_at_the_same_time_share_one_snapshot(
 
 
 async def test_change_during_a_snapshot_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "OBJECTS_PER_FRAME_MAX", 1)
+    monkeypatch.setattr(slices_module, "OBJECTS_PER_FRAME_MAX", 1)
     monkeypatch.setattr(source_module, "SLICE_S", 0.0)
     farm = article_farm()
     source = started(farm)

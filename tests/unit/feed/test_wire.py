@@ -106,7 +106,7 @@ def test_frame_that_is_too_long_is_an_error_before_it_is_there() -> None:
         WireChange(1, "put", "node", "n", "", msgspec.Raw(b"\x05")),
         WireChange(1, "put", "service", "n", ""),
     ],
-    ids=str,
+    ids=["unknown kind", "unknown operation", "no map", "no value"],
 )
 def test_malformed_change_is_an_error(change: WireChange) -> None:
     with pytest.raises(FeedError):
