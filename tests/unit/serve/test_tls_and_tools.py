@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import shutil
 import ssl
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.harness.capabilities import require
 from tests.harness.eventually import eventually
 from tests.harness.raw_http import RawClient, request_bytes
 from tests.unit.serve.conftest import ParkedWait, Serve, starlette_app
@@ -114,11 +114,11 @@ async def test_plain_bytes_on_a_tls_port_do_not_stop_the_server(tmp_path: Path) 
         await server.stop(drain_s=1.0)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("body", ["short", "x" * 100_000])
 async def test_curl_offering_http_2_stores_its_body(
     serve: Serve, tmp_path: Path, body: str
 ) -> None:
+    require("curl")
     sent = tmp_path / "body"
     sent.write_text(body)
     async with serve() as site:
