@@ -146,10 +146,9 @@ def parse(packet: bytes) -> Query | Malformed | None:
         return Malformed(ident, flags, Rcode.FORMERR)
     kind, class_ = QUESTION_TAIL.unpack_from(packet, end)
     question = packet[HEADER.size : end + 4]
-    if kind in (Type.AXFR, Type.IXFR):
-        return Malformed(ident, flags, Rcode.NOTIMP, question)
-    if authorities or additionals > ADDITIONALS_MAX or kind in _NEVER_ASKED:
-        return Malformed(ident, flags, Rcode.FORMERR, question)
+    if authorities or additionals > ADDITIONALS_MAX:
+        rcode = Rcode.NOTIMP if kind == Type.IXFR else Rcode.FORMERR  # IXFR brings an SOA
+        return Malformed(ident, flags, rcode, question)
     edns = None
     if additionals:
         edns, sound = _additional(packet, end + 4, additionals)
@@ -159,10 +158,19 @@ def parse(packet: bytes) -> Query | Malformed | None:
             return Malformed(ident, flags, Rcode.BADVERS, question, edns)
     elif len(packet) != end + 4:
         return Malformed(ident, flags, Rcode.FORMERR, question)
+    if kind in _REFUSALS:
+        return Malformed(ident, flags, _REFUSALS[kind], question, edns)
     return Query(ident, flags, question, question[:-4].lower(), kind, class_, edns)
 
 
-_NEVER_ASKED = frozenset({Type.OPT, Type.TSIG, Type.TKEY})
+_REFUSALS: dict[int, Rcode] = {
+    Type.OPT: Rcode.FORMERR,
+    Type.TSIG: Rcode.FORMERR,
+    Type.TKEY: Rcode.FORMERR,
+    Type.AXFR: Rcode.NOTIMP,
+    Type.IXFR: Rcode.NOTIMP,
+}
+"""Types that are no question, and zone transfers."""
 
 
 def _name_end(packet: bytes, at: int) -> int:

@@ -97,6 +97,7 @@ ERRORS = {
     "NOTIMP opcode 15": packet(b"", flags=0x7800, counts=(0, 0, 0, 0)),
     "NOTIMP AXFR": packet(NAME + b"\0\xfc\0\1"),
     "NOTIMP IXFR": packet(NAME + b"\0\xfb\0\1"),
+    "NOTIMP IXFR with its SOA": packet(NAME + b"\0\xfb\0\1" + OPT, counts=(1, 0, 1, 0)),
     "REFUSED class CH": packet(NAME + b"\0\1\0\3"),
     "REFUSED class ANY": packet(NAME + b"\0\1\0\xff"),
     "BADVERS EDNS 1": packet(QUESTION + OPT[:6] + b"\1" + OPT[7:], counts=(1, 0, 0, 1)),
@@ -284,3 +285,30 @@ def test_large_hostile_message_costs_nothing() -> None:
     records = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\0" * 5000
     data = packet(QUESTION + records, counts=(1, 0, 0, 5000))
     assert rcode_of(send(data)) == "FORMERR"
+
+
+words = st.sampled_from(
+    [b"web", b"_web", b"_tcp", b"rails", b"agent-1", b"node", b"service", b"addr", b"query",
+     b"dc1", b"dc", b"ns", b"default", b"0a000001", b"consul", b"arpa", b"in-addr", b"WEB", b"_"]
+)  # fmt: skip
+names = st.lists(words | st.binary(min_size=1, max_size=20), max_size=6)
+kinds = st.sampled_from(
+    [1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 43, 48, 65, 249, 250, 251, 252, 255, 257, 666]
+) | st.integers(0, 65535)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(names, kinds, st.booleans(), st.booleans())
+def test_any_name_of_any_type_gets_a_well_formed_answer(
+    labels: list[bytes], kind: int, tcp: bool, edns: bool
+) -> None:
+    wire = b"".join(bytes((len(label),)) + label for label in [*labels, b"consul"]) + b"\0"
+    data = packet(
+        wire + kind.to_bytes(2, "big") + b"\0\1" + (OPT if edns else b""),
+        counts=(1, 0, 0, int(edns)),
+    )
+    reply = FRONT.respond(data, tcp=tcp)
+    assert isinstance(reply, bytes)
+    assert reply[12 : 12 + len(wire)] == wire
+    parsed = dns.message.from_wire(reply)
+    assert parsed.edns == (0 if edns else -1)
