@@ -249,6 +249,7 @@ def run(built: Built) -> int:
             await agent.start()
         except (OSError, ConfigurationError) as problem:
             raise lifecycle.StartRefused(str(problem)) from problem
+        lifecycle.calm_collector()
         _write_pid(settings)
         log.info(
             "agent runs",
