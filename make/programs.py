@@ -56,6 +56,10 @@ class Layout:
         program = self._nameserver() if name == NAMESERVER else self._agent(name)
         return [sys.executable, "-m", "callboard.chassis.command", *program]
 
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables of a program, beside those of whoever starts it."""
+        return {"SOURCE": self.addresses[name], "PYTHONUNBUFFERED": "1"}
+
     def _agent(self, name: str) -> list[str]:
         address = self.addresses[name]
         role = ["-server", f"-bootstrap-expect={len(SERVERS)}"] if name in SERVERS else []
@@ -66,7 +70,6 @@ class Layout:
             f"-node={name}",
             f"-bind={address}",
             f"-client={address}",
-            f"-source={address}",
             f"-data-dir={self.data(name)}",
             *definitions,
             *(f"-retry-join={self.addresses[server]}" for server in SERVERS if server != name),
@@ -81,7 +84,6 @@ class Layout:
             "nameserver",
             f"-bind={self.nameserver_bind or address}",
             f"-port={DNS_PORT}",
-            f"-source={address}",
             f"-catalog={catalog}",
             f"-data-dir={self.data(NAMESERVER)}",
             *([f"-recursor={self.recursor}"] if self.recursor else []),

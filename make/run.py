@@ -6,6 +6,7 @@ The agents are at 127.0.0.1 to 127.0.0.4, all with Consul's ports; the nameserve
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ def start(name: str) -> subprocess.Popen[bytes]:
     with LAYOUT.log(name).open("ab") as log:
         return subprocess.Popen(
             LAYOUT.argv(name),
+            env={**os.environ, **LAYOUT.environment(name)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -157,7 +157,7 @@ class ProcessStack:
             self._guard.drop(f"process {service}")
 
     def _environment(self, service: str) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self._layout.environment(service)}
         if self.plan.clocks:
             environment |= clock_environment(self._offset(service))
         return environment

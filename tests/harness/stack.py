@@ -129,7 +129,7 @@ class Stack(Protocol):
         """Put a service's disk into a state."""
 
     def clock(self, service: str, offset_s: float) -> None:
-        """Move a service's wall clock by this much from the real one (needs Plan.clocks)."""
+        """Move a service's wall clock so far from the real one, within a second (Plan.clocks)."""
 
     def heal(self) -> None:
         """Undo all faults: partitions, losses, pauses, disks, clocks. Starts nothing."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from functools import partial
 
 import pytest
-from tests.harness.asking import get
+from tests.harness.asking import get, http
 from tests.harness.capabilities import require
 from tests.harness.catalog import put_key, read_key, wait_for_leader
 from tests.harness.eventually import eventually_sync
 from tests.harness.stack import SERVERS, Disk, Plan, Stack
 
 Fresh = Callable[[Plan], Stack]
+
+
+def clock_is_off(stack: Stack, server: str, offset_s: float) -> bool:
+    """Say whether a server's answers are dated as if its clock were off by so much."""
+    dated = http("GET", stack.url(server, "/v1/status/leader")).headers["Date"]
+    return abs(parsedate_to_datetime(dated).timestamp() - time.time() - offset_s) < 60
 
 
 def others(name: str) -> list[str]:
@@ -68,6 +76,8 @@ def test_a_clock_that_jumps_costs_no_election(fresh: Fresh, offset_s: float) -> 
     leader = wait_for_leader(stack)
     for server in SERVERS[:2]:
         stack.clock(server, offset_s)
+    for server in SERVERS[:2]:
+        eventually_sync(partial(clock_is_off, stack, server, offset_s))
     for number in range(10):
         assert put_key(stack, SERVERS[number % 3], f"clock/{number}", b"x")
     assert wait_for_leader(stack) == leader

@@ -13,7 +13,7 @@ LAYOUT = Layout(
     addresses={name: f"127.9.9.{number}" for number, name in enumerate(NAMES, start=1)},
     directory=Path("/nowhere"),
 )
-PLACES = {"-bind", "-client", "-source", "-node", "-data-dir", "-config-dir", "-health", "-port"}
+PLACES = {"-bind", "-client", "-node", "-data-dir", "-config-dir", "-health", "-port"}
 """Flags that only say where: they differ between containers and processes."""
 
 
@@ -53,6 +53,6 @@ def test_the_same_agents_announce_the_examples_in_both_stacks(name: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_a_program_listens_and_connects_at_its_own_address(name: str) -> None:
     argv = LAYOUT.argv(name)
-    for flag in ("bind", "source"):
-        assert f"-{flag}={LAYOUT.addresses[name]}" in argv
+    assert f"-bind={LAYOUT.addresses[name]}" in argv
+    assert LAYOUT.environment(name)["SOURCE"] == LAYOUT.addresses[name]
     assert f"-health={LAYOUT.addresses[name]}:9090" in argv
