@@ -55,7 +55,7 @@ T = TypeVar("T")
 POLL_S = 0.1
 """How soon to look for a leader again when nothing tells that there is one."""
 STOP_WRITE_TIMEOUT_S = 5.0
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 10.0
 NO_LEADER = "No cluster leader"
 """Consul's text."""
 

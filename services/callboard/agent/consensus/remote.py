@@ -98,7 +98,7 @@ class RemoteReads:
         self._callers: list[asyncio.Future[int]] = []
         self._scheduled = False
         self._asked = ""
-        self._rounds: set[asyncio.Task[None]] = set()
+        self._rounds: set[asyncio.Task[int]] = set()
         self._loop = asyncio.get_running_loop()
 
     def read(self) -> asyncio.Future[int]:
@@ -131,27 +131,21 @@ class RemoteReads:
         callers = [future for future in self._callers if not future.done()]
         self._callers.clear()
         if callers:
-            task = self._loop.create_task(self._ask(callers))
+            task = self._loop.create_task(self._ask_leader())
             self._rounds.add(task)
-            task.add_done_callback(self._ended)
+            # By callback, not in the task: one that is cancelled before it began runs nothing.
+            task.add_done_callback(lambda ended: self._answer(ended, callers))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _answer(self, task: asyncio.Task[int], callers: list[asyncio.Future[int]]) -> None:
         self._rounds.discard(task)
+        problem = NotLeaderHere("given up") if task.cancelled() else task.exception()
+        for future in callers:
+            if problem is None:
+                self._wait_applied(task.result(), future)
+            elif not future.done():
+                future.set_exception(NotLeaderHere(str(problem)))
         if self._callers:
             self._schedule()
-
-    async def _ask(self, callers: list[asyncio.Future[int]]) -> None:
-        try:
-            index = await self._ask_leader()
-        except (NotLeaderHere, asyncio.CancelledError) as problem:
-            for future in callers:
-                if not future.done():
-                    future.set_exception(NotLeaderHere(str(problem)))
-            if isinstance(problem, asyncio.CancelledError):
-                raise
-            return
-        for future in callers:
-            self._wait_applied(index, future)
 
     async def _ask_leader(self) -> int:
         address = self._leader_address()

@@ -73,6 +73,8 @@ class CallReceiver:
         else:
             task = asyncio.get_running_loop().create_task(self._serve(call, handler))
             self._tasks[call.id] = task
+            # (not in the task itself: one that is cancelled before it began runs nothing)
+            task.add_done_callback(lambda _: self._tasks.pop(call.id, None))
 
     async def _serve(self, call: Call, handler: Callable[[Peer, bytes], Awaitable[bytes]]) -> None:
         try:
@@ -85,8 +87,6 @@ class CallReceiver:
         except Exception as problem:
             log.exception("rpc handler failed", extra={"method": call.method})
             self._fail(call.id, f"internal error: {problem}")
-        finally:
-            self._tasks.pop(call.id, None)
 
     def _fail(self, call: int, text: str) -> None:
         self._send(FrameKind.FAILURE, ENCODER.encode(Failure(call, text)))

@@ -126,6 +126,16 @@ async def test_barriers_never_join_a_question_under_way() -> None:
         await reads.stop()
 
 
+async def test_barrier_whose_question_is_given_up_before_it_began_is_to_be_asked_again() -> None:
+    async with leading() as leader:
+        reads = leader.reads()
+        barrier = reads.read()
+        asyncio.get_running_loop().call_soon(reads.leader_is, "127.0.0.1:1")
+        with pytest.raises(NotLeaderHere):
+            await asyncio.wait_for(barrier, 2)
+        await reads.stop()
+
+
 async def test_barrier_without_a_leader_is_to_be_asked_again() -> None:
     async with leading() as leader:
         reads = RemoteReads(

@@ -22,9 +22,10 @@ from callboard.agent.rpc import (
     RpcServer,
     RpcUnreachable,
 )
+from callboard.agent.rpc.calls import CallReceiver
 from callboard.agent.rpc.connection import FramedConnection, FrameReceiver, split_address
 from callboard.agent.rpc.links import PeerLink
-from callboard.agent.rpc.wire import FRAME_BYTES_MAX, MAGIC, FrameKind
+from callboard.agent.rpc.wire import ENCODER, FRAME_BYTES_MAX, MAGIC, Call, Cancel, FrameKind
 
 
 def member(number: int, cluster: str = "cluster-1", datacenter: str = "dc1") -> LocalMember:
@@ -53,6 +54,12 @@ async def calling(who: LocalMember | None = None, source: str = "") -> AsyncIter
         yield client
     finally:
         await client.stop()
+
+
+def receiver_of(connection: FramedConnection) -> CallReceiver:
+    receiver = connection.receiver._channel  # type: ignore[union-attr]
+    assert isinstance(receiver, CallReceiver)
+    return receiver
 
 
 async def talk_raw(server: RpcServer, data: bytes) -> bytes:
@@ -166,6 +173,17 @@ async def test_cancelled_call_frees_the_handler_within_a_second() -> None:
         await asyncio.wait_for(started.wait(), 5)
         call.cancel()
         await asyncio.wait_for(freed.wait(), 1)
+
+
+async def test_call_cancelled_before_it_began_leaves_nothing_behind() -> None:
+    async with serving() as server:
+        dialed = await Dialer(member(2)).dial(server.address, Channel.RPC)
+        for number in range(10):
+            dialed.connection.send(FrameKind.CALL, ENCODER.encode(Call(number, "echo", b"")))
+            dialed.connection.send(FrameKind.CANCEL, ENCODER.encode(Cancel(number)))
+        served = await eventually(lambda: [receiver_of(c) for c in server._connections])
+        await eventually(lambda: not served[0]._tasks)
+        dialed.connection.close()
 
 
 async def test_call_out_of_time_frees_the_handler_and_says_it_was_sent() -> None:
