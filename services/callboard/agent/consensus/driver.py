@@ -77,6 +77,7 @@ class RaftDriver:
         self._remote: RemoteReads | None = None
         self._carried = RemoteProposals(surroundings.client, settings.election_s)
         self._hashes = HashExchange(surroundings.state_hash, surroundings.client)
+        self._change = asyncio.Event()
         self._ready = False
         self._failed = ""
         self._stopping = False
@@ -100,7 +101,6 @@ class RaftDriver:
         Raises LogCorrupt, ForeignLog, SnapshotCorrupt, IdentityError, LogFailed or OSError: the
         text tells a person what to do, and nothing was changed.
         """
-        self._change = asyncio.Event()
         raft, mark = self._around.raft, load_mark(self._around.data)
         if has_log(raft):
             cluster, size = mark.cluster_id if mark else "", self._settings.segment_bytes
