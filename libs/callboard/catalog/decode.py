@@ -63,6 +63,8 @@ class Spec:
     fields: dict[str, Kind]
     aliases: dict[str, str] = field(default_factory=dict)
     """Alias in lower case → canonical name. Case variants of a field need no alias."""
+    go_type: str = ""
+    """What Go calls a whole value of it; "" = the name in package structs."""
     by_key: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,7 +118,7 @@ def decode(body: bytes, spec: Spec) -> dict[str, object]:
             return {}
         if not isinstance(value, dict):
             raise ValueError(
-                f"json: cannot unmarshal {_json_type(value)} into Go value of type {spec.name}"
+                f"json: cannot unmarshal {_json_type(value)} into Go value of type {_go_type(spec)}"
             )
         return _struct(value, spec, "")
     except UnknownField as unknown:
@@ -124,9 +126,10 @@ def decode(body: bytes, spec: Spec) -> dict[str, object]:
             f'Request decode failed: json: unknown field "{unknown.key}"'
         ) from unknown
     except Mismatch as mismatch:
+        field_path = _MAP_KEY.sub("", mismatch.path)  # Go names fields, and no keys of maps
         raise DecodeError(
             f"Request decode failed: json: cannot unmarshal {mismatch.found} into Go struct field"
-            f" {mismatch.struct}.{mismatch.path} of type {mismatch.go_type}"
+            f" {mismatch.struct}.{field_path} of type {mismatch.go_type}"
         ) from mismatch
     except ValueError as error:
         raise DecodeError(f"Request decode failed: {error}") from error
@@ -142,10 +145,12 @@ def decode_config(value: object, spec: Spec, path: str = "") -> dict[str, object
             raise Mismatch(spec.name, path, _json_type(value), "object")
         return _struct(value, spec, path)
     except UnknownField as unknown:
-        raise DecodeError(f"invalid config key {_join(unknown.path, unknown.key)}") from unknown
+        place = _join(unknown.path, unknown.key).replace("\0", "")
+        raise DecodeError(f"invalid config key {place}") from unknown
     except Mismatch as mismatch:
+        place = mismatch.path.replace("\0", "") or spec.name
         raise DecodeError(
-            f"{mismatch.path or spec.name}: expected {mismatch.go_type}, got {mismatch.found}"
+            f"{place}: expected {mismatch.go_type}, got {mismatch.found}"
         ) from mismatch
     except DurationError as error:
         raise DecodeError(f"{path or spec.name}: {error}") from error
@@ -174,11 +179,19 @@ def parse(body: bytes) -> object:
     position = int(found.group(1))
     if "trailing characters" in text and 1 < position <= len(body):
         return parse(body[: position - 1])  # msgspec counts to behind the first one too many
-    character = body[position : position + 1].decode("latin-1") or "EOF"
+    character = _quoted(body[position : position + 1].decode("latin-1") or "EOF")
     context = next((go for ours, go in _CONTEXTS if ours in text), "in literal")
     raise ValueError(f"invalid character '{character}' {context}")
 
 
+def _quoted(character: str) -> str:
+    """A character as Go quotes it in its errors."""
+    if character == "'":
+        return "\\'"
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+_MAP_KEY = re.compile(r"\.?\x00[^\x00]*\x00")
 _POSITION = re.compile(r"\(byte (\d+)\)")
 _CONTEXTS = (
     ("expected ':'", "after object key"),
@@ -207,13 +220,13 @@ def _value(value: object, kind: Kind, struct: str, path: str) -> object:
         return _scalar(value, kind, struct, path)
     if isinstance(kind, Spec):
         if not isinstance(value, dict):
-            raise Mismatch(struct, path, _json_type(value), f"structs.{kind.name}")
+            raise Mismatch(struct, path, _json_type(value), _go_type(kind))
         return _struct(value, kind, path)
     if isinstance(kind, MapOf):
         if not isinstance(value, dict):
             raise Mismatch(struct, path, _json_type(value), _go_type(kind))
         return {
-            str(key): _value(item, kind.value, struct, _join(path, str(key)))
+            str(key): _value(item, kind.value, struct, _join(path, f"\0{key}\0"))
             for key, item in value.items()
             if item is not None or kind.value is ANYTHING
         }
@@ -270,7 +283,7 @@ def _go_type(kind: Kind) -> str:
     if isinstance(kind, Scalar):
         return kind.go_type
     if isinstance(kind, Spec):
-        return f"structs.{kind.name}"
+        return kind.go_type or f"structs.{kind.name}"
     if isinstance(kind, MapOf):
         return f"map[string]{_go_type(kind.value)}"
     return "[]string" if isinstance(kind, StringOrList) else f"[]{_go_type(kind.item)}"

@@ -126,7 +126,7 @@ class CheckDefinition:
         kind = self.type
         if kind in _RUNNABLE:
             return None
-        if kind == "script":
+        if kind in ("script", "docker"):
             return SCRIPTS_DISABLED
         return f"checks of type {kind} are not supported by this agent yet"
 
@@ -212,7 +212,7 @@ class Definitions:
 
 def service_from_request(body: bytes) -> ServiceDefinition:
     """Of the body of PUT agent/service/register. Raises DecodeError or DefinitionError."""
-    return _service(Fields(decode(body, SERVICE_BODY)))
+    return _service(Fields(decode(body, SERVICE_BODY)), weight_absent=0)
 
 
 def check_from_request(body: bytes) -> CheckDefinition:
@@ -260,7 +260,7 @@ def _within(path: str, build: Callable[[Fields], T], fields: Fields) -> T:
         raise DefinitionError(f"{path}: {error}") from error
 
 
-def _service(fields: Fields) -> ServiceDefinition:
+def _service(fields: Fields, weight_absent: int = 1) -> ServiceDefinition:
     name = fields.text("Name")
     if not name:
         raise DefinitionError("Missing service name")
@@ -274,7 +274,7 @@ def _service(fields: Fields) -> ServiceDefinition:
         tagged_addresses=filled_addresses(address, port, fields.addresses("TaggedAddresses")),
         meta=fields.text_map("Meta"),
         port=port,
-        weights=fields.weights("Weights"),
+        weights=fields.weights("Weights", weight_absent),
         enable_tag_override=fields.flag("EnableTagOverride"),
         kind=fields.text("Kind"),
         token=fields.text("Token"),
@@ -300,6 +300,8 @@ def _service_checks(service: ServiceDefinition, fields: Fields) -> tuple[CheckDe
     given = [each for each in (fields.struct("Check"), *fields.structs("Checks")) if each]
     checks: list[CheckDefinition] = []
     for place, each in enumerate(given, start=1):
+        if each.text("Status") not in ("", *_STATUSES):
+            raise DefinitionError("Status for checks must 'passing', 'warning', 'critical'")
         check_id = f"service:{service.id}" if len(given) == 1 else f"service:{service.id}:{place}"
         checks.append(
             replace(

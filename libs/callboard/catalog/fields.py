@@ -64,10 +64,12 @@ class Fields:
             for key, fields in pairs.items()
         }
 
-    def weights(self, name: str) -> Weights:
-        """Of {Passing, Warning}; 1 where absent."""
+    def weights(self, name: str, absent: int) -> Weights:
+        """Of {Passing, Warning}; `absent` where only one is given, 1 and 1 for none at all."""
+        if self._values.get(name) is None:
+            return Weights()
         fields = self.struct(name)
-        return Weights(fields.number("Passing", 1), fields.number("Warning", 1))
+        return Weights(fields.number("Passing", absent), fields.number("Warning", absent))
 
     def plain(self, durations: frozenset[str]) -> dict[str, object]:
         """The non-zero fields as plain JSON values, durations as Go's text."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from callboard.catalog.commands import Deregister, Register
 from callboard.catalog.decode import DURATION, decode
 from callboard.catalog.fields import Fields
-from callboard.catalog.objects import CRITICAL, PASSING, WARNING, Check, Node, ServiceInstance
+from callboard.catalog.objects import (
+    CRITICAL,
+    PASSING,
+    WARNING,
+    Check,
+    Node,
+    ServiceInstance,
+    Weights,
+)
 from callboard.catalog.specs import (
     CATALOG_CHECK_DEFINITION,
     CATALOG_DEREGISTER,
@@ -22,8 +30,13 @@ from callboard.catalog.validation import (
 NO_PATH_TO_DATACENTER = "No path to datacenter"
 
 _DURATIONS = frozenset(
-    name for name, kind in CATALOG_CHECK_DEFINITION.fields.items() if kind is DURATION
+    name
+    for name, kind in CATALOG_CHECK_DEFINITION.fields.items()
+    if kind is DURATION and name != "TTL"
 )
+"""What Consul shows as texts; a TTL it shows as nanoseconds."""
+_TYPES = {"GRPC": "grpc", "TTL": "ttl", "HTTP": "http", "TCP": "tcp"}
+"""A check's type by the field of its definition, first one first."""
 
 
 class RegistrationError(ValueError):
@@ -39,9 +52,12 @@ def register_from_request(body: bytes, datacenter: str, request_id: bytes = b"")
     fields = Fields(decode(body, CATALOG_REGISTER))
     _check_datacenter(fields, datacenter)
     node = _node(fields, datacenter)
-    given = [each for each in (fields.struct("Check"), *fields.structs("Checks")) if each]
-    service_fields = fields.struct("Service")
-    service = _service(node.name, service_fields) if service_fields else None
+    given = fields.structs("Checks")
+    if fields.any("Check") is not None:
+        given = [fields.struct("Check"), *given]
+    service = None
+    if fields.any("Service") is not None:
+        service = _service(node.name, fields.struct("Service"))
     return Register(
         node=node,
         service=service,
@@ -66,7 +82,7 @@ def deregister_from_request(body: bytes, datacenter: str, request_id: bytes = b"
 
 
 def _check_datacenter(fields: Fields, datacenter: str) -> None:
-    if fields.text("Datacenter").lower() not in ("", datacenter.lower()):
+    if fields.text("Datacenter") not in ("", datacenter):
         raise WrongDatacenter(NO_PATH_TO_DATACENTER)
 
 
@@ -111,16 +127,23 @@ def _service(node: str, fields: Fields) -> ServiceInstance:
         tagged_addresses=fields.addresses("TaggedAddresses"),
         meta=fields.text_map("Meta"),
         port=fields.number("Port"),
-        weights=fields.weights("Weights"),
+        weights=_weights(fields),
         enable_tag_override=fields.flag("EnableTagOverride"),
         kind=fields.text("Kind"),
     )
     _refuse(address_error(service.address) or port_error(service.port))
     if (reason := meta_error(service.meta)) is not None:
-        raise RegistrationError(f"Invalid Service Meta: {reason}")
-    if (reason := weights_error(service.weights)) is not None:
-        raise RegistrationError(f"Invalid Weights: {reason}")
+        raise RegistrationError(
+            f"failed inserting service: Invalid Service Meta for node {node} and serviceID"
+            f" {service.id}: {reason}"
+        )
     return service
+
+
+def _weights(fields: Fields) -> Weights:
+    """Impossible weights are the default ones: Go's client sends 0 and 0 for none."""
+    weights = fields.weights("Weights", 0)
+    return weights if weights_error(weights) is None else Weights()
 
 
 def _check(node: str, fields: Fields) -> Check:
@@ -130,6 +153,7 @@ def _check(node: str, fields: Fields) -> Check:
     status = fields.text("Status") or CRITICAL
     if status not in (PASSING, WARNING, CRITICAL):
         raise RegistrationError(f'Invalid check status: "{status}"')
+    definition = _definition(fields.struct("Definition"))
     return Check(
         node=fields.text("Node") or node,
         check_id=check_id,
@@ -138,10 +162,10 @@ def _check(node: str, fields: Fields) -> Check:
         notes=fields.text("Notes"),
         output=fields.text("Output"),
         service_id=fields.text("ServiceID"),
-        type=fields.text("Type"),
+        type=fields.text("Type") or next((t for f, t in _TYPES.items() if f in definition), ""),
         interval=fields.text("Interval"),
         timeout=fields.text("Timeout"),
-        definition=_definition(fields.struct("Definition")),
+        definition=definition,
     )
 
 

@@ -71,7 +71,7 @@ _CHECK_FIELDS: dict[str, Kind] = {
 }
 
 CHECK_BODY = Spec(
-    "CheckDefinition",
+    "",  # of an anonymous struct, as Consul decodes it
     _CHECK_FIELDS,
     {
         "scriptargs": "Args",
@@ -81,6 +81,7 @@ CHECK_BODY = Spec(
         "tls_skip_verify": "TLSSkipVerify",
         "service_id": "ServiceID",
     },
+    "structs.CheckDefinition",
 )
 """agent/check/register, and a check within agent/service/register."""
 
@@ -132,9 +133,10 @@ def _service_fields(check: Spec) -> dict[str, Kind]:
 
 
 SERVICE_BODY = Spec(
-    "ServiceDefinition",
+    "",
     _service_fields(CHECK_BODY),
     {"enable_tag_override": "EnableTagOverride", "tagged_addresses": "TaggedAddresses"},
+    "structs.ServiceDefinition",
 )
 """agent/service/register."""
 
@@ -166,7 +168,6 @@ CATALOG_SERVICE = Spec(
         **_PLACE,
         **_RAFT_INDEX,
     },
-    SERVICE_BODY.aliases,
 )
 
 CATALOG_CHECK_DEFINITION = Spec(
@@ -240,5 +241,7 @@ CATALOG_DEREGISTER = Spec(
     },
 )
 
-CHECK_UPDATE = Spec("checkUpdate", {"Status": STRING, "Output": STRING})
+CHECK_UPDATE = Spec(
+    "checkUpdate", {"Status": STRING, "Output": STRING}, go_type="agent.checkUpdate"
+)
 """agent/check/update."""

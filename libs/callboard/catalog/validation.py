@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from uuid import UUID
 
 from callboard.catalog.objects import ServiceAddress, Weights
 
@@ -19,6 +18,7 @@ DNS_LABEL_MAX = 63
 
 _META_KEY = re.compile(r"[a-zA-Z0-9_-]+")
 _DNS_LABEL = re.compile(r"[a-zA-Z0-9-]+")
+_HEX = frozenset("0123456789abcdefABCDEF")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -73,10 +73,9 @@ def uuid_error(text: str) -> str | None:
         return None
     if len(text) != 36:
         return "uuid string is wrong length"
-    try:
-        UUID(text)
-    except ValueError as error:
-        return f"encoding/hex: {error}"
+    wrong = next((each for each in text.replace("-", "") if each not in _HEX), None)
+    if wrong is not None:
+        return f"encoding/hex: invalid byte: U+{ord(wrong):04X} '{wrong}'"
     return "uuid is improperly formatted"
 
 

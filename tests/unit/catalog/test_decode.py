@@ -88,8 +88,8 @@ def test_bodies_decode_to_canonical_fields(body: bytes, fields: dict[str, object
         (b'{"Name": ', "unexpected EOF"),
         (b'{"Name": "we', "unexpected EOF"),
         (b"hello", "invalid character 'h' looking for beginning of value"),
-        (b"[]", "json: cannot unmarshal array into Go value of type Outer"),
-        (b'"web"', "json: cannot unmarshal string into Go value of type Outer"),
+        (b"[]", "json: cannot unmarshal array into Go value of type structs.Outer"),
+        (b'"web"', "json: cannot unmarshal string into Go value of type structs.Outer"),
         (b'{"Frobnicate": 1}', 'json: unknown field "Frobnicate"'),
         (b'{"Inner": {"Frob": 1}}', 'json: unknown field "Frob"'),
         (
@@ -127,7 +127,7 @@ def test_bodies_decode_to_canonical_fields(body: bytes, fields: dict[str, object
         ),
         (
             b'{"Meta": {"a": 1}}',
-            "json: cannot unmarshal number into Go struct field Outer.Meta.a of type string",
+            "json: cannot unmarshal number into Go struct field Outer.Meta of type string",
         ),
         (
             b'{"Inner": 3}',

@@ -57,7 +57,7 @@ def test_a_service_and_checks_come_along() -> None:
     )
     assert command.service is not None
     assert (command.service.id, command.service.node) == ("db", "ext")
-    assert command.service.weights == Weights(3, 1)
+    assert command.service.weights == Weights(3, 0)
     assert [check.check_id for check in command.checks] == ["alive", "service:db"]
     assert command.checks[1].status == "warning"
 
@@ -167,3 +167,62 @@ def test_deregistrations_name_what_goes() -> None:
 def test_a_deregistration_needs_a_node() -> None:
     with pytest.raises(RegistrationError, match="Must provide node"):
         deregister_from_request(b"{}", "dc1")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"Passing": 10, "Warning": 3}, Weights(10, 3)),
+        ({"Passing": 10}, Weights(10, 0)),
+        ({"Passing": 0, "Warning": 0}, Weights(1, 1)),  # what Go's client sends for none
+        ({"Passing": 0, "Warning": 7}, Weights(1, 1)),
+        ({"Passing": -3, "Warning": -1}, Weights(1, 1)),
+        ({"Passing": 70000, "Warning": 70000}, Weights(1, 1)),
+        ({}, Weights(1, 1)),
+        (None, Weights(1, 1)),
+    ],
+)
+def test_impossible_weights_are_the_default_ones(given: object, kept: Weights) -> None:
+    service = {"Service": "db", "Weights": given}
+    command = register_from_request(body(Node="a", Address="b", Service=service), "dc1")
+    assert command.service is not None and command.service.weights == kept
+
+
+@pytest.mark.parametrize(
+    ("definition", "kind"),
+    [
+        ({"HTTP": "http://x", "TCP": "x:1"}, "http"),
+        ({"TCP": "x:1"}, "tcp"),
+        ({"TTL": "5s"}, "ttl"),
+        ({"GRPC": "x:1"}, "grpc"),
+        ({"Interval": "5s"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_checks_type_is_told_by_its_definition(definition: object, kind: str) -> None:
+    check = {"Name": "x", "Definition": definition}
+    command = register_from_request(body(Node="a", Address="b", Check=check), "dc1")
+    assert command.checks[0].type == kind
+
+
+def test_a_ttl_in_a_definition_is_shown_in_nanoseconds() -> None:
+    check = {"Name": "x", "Type": "ttl", "Definition": {"TTL": "5s"}}
+    command = register_from_request(body(Node="a", Address="b", Check=check), "dc1")
+    assert command.checks[0].definition == {"TTL": 5_000_000_000}
+
+
+@pytest.mark.parametrize("field", ["Service", "Check"])
+def test_an_empty_service_or_check_is_refused(field: str) -> None:
+    with pytest.raises(RegistrationError):
+        register_from_request(body(Node="a", Address="b", **{field: {}}), "dc1")
+
+
+def test_a_catalog_service_has_no_snake_case_names() -> None:
+    service = {"Service": "db", "enable_tag_override": True}
+    with pytest.raises(DecodeError, match='json: unknown field "enable_tag_override"'):
+        register_from_request(body(Node="a", Address="b", Service=service), "dc1")
+
+
+def test_a_datacenter_is_named_exactly() -> None:
+    with pytest.raises(WrongDatacenter):
+        register_from_request(body(Node="a", Address="b", Datacenter="DC1"), "dc1")

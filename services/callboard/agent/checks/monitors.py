@@ -22,9 +22,8 @@ Report = Callable[[str, str], None]
 class TtlMonitor:
     """Critical unless somebody says otherwise within the time to live (Consul: CheckTTL)."""
 
-    def __init__(self, ttl_s: float, ttl_text: str, clock: Clock, report: Report) -> None:
+    def __init__(self, ttl_s: float, clock: Clock, report: Report) -> None:
         self._ttl_s = ttl_s
-        self._ttl_text = ttl_text
         self._clock = clock
         self._report = report
         self._timer: TimerHandle | None = None
@@ -53,9 +52,9 @@ class TtlMonitor:
 
     def _expired(self) -> None:
         self._timer = None
-        output = f"TTL expired (interval: {self._ttl_text})"
+        output = "TTL expired"
         if self._last_output:
-            output = f"TTL expired (interval: {self._ttl_text}). Last output: {self._last_output}"
+            output += f" (last output before timeout follows): {self._last_output}"
         self._report(CRITICAL, output)
 
 

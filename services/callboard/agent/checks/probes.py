@@ -6,6 +6,7 @@ Outputs are worded as Consul's, because people grep for them.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,6 +20,14 @@ OUTPUT_BYTES_MAX = 4096
 """Consul's BufSize: what is kept of a check's output."""
 READ_BYTES_MAX = 64 * 1024
 """How much of an HTTP answer is read at most before the connection is dropped."""
+
+
+CLIENT_HEADERS = {
+    "User-Agent": "Consul Health Check",
+    "Accept": "text/plain, text/*, */*",
+    "Accept-Encoding": "gzip",
+}
+"""What Consul's HTTP checks send: services tell them apart by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +71,28 @@ class HttpProbe:
                 text = await _read(response.content, self.output_bytes_max)
                 status, reason = response.status, response.reason or ""
         except TimeoutError:
-            return Result(CRITICAL, f'Get "{self.url}": context deadline exceeded')
+            return Result(CRITICAL, f"{self._asked()}: context deadline exceeded")
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            return Result(CRITICAL, f'{self.method.capitalize()} "{self.url}": {problem}')
+            return Result(CRITICAL, f"{self._asked()}: {_http_problem(problem, self.url)}")
         output = f"HTTP {self.method} {self.url}: {status} {reason} Output: {text}"
         return Result(_http_status(status), output)
+
+    def _asked(self) -> str:
+        """How Go's client begins its errors."""
+        return f'{self.method.capitalize()} "{self.url}"'
+
+
+def _http_problem(problem: Exception, url: str) -> str:
+    """Why no answer came, in the words of Go's client where it has some."""
+    import aiohttp  # noqa: PLC0415 - imported by the caller already
+
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        return f'unsupported protocol scheme "{scheme.lower() if separator else ""}"'
+    if isinstance(problem, aiohttp.ClientConnectorError):
+        address = f"{problem.host}:{problem.port}"
+        return _dial_problem(problem.os_error, problem.host, address)
+    return str(problem)
 
 
 async def _read(stream: aiohttp.StreamReader, limit: int) -> str:
@@ -94,7 +120,9 @@ class TcpProbe:
 
     async def run(self) -> Result:
         """Connect once, within the time limit."""
-        host, _, port = self.address.rpartition(":")
+        host, colon, port = self.address.rpartition(":")
+        if not colon:
+            return Result(CRITICAL, f"dial tcp: address {self.address}: missing port in address")
         host = host.strip("[]") or "127.0.0.1"
         try:
             number = int(port)
@@ -103,12 +131,14 @@ class TcpProbe:
         except TimeoutError:
             return Result(CRITICAL, f"dial tcp {self.address}: i/o timeout")
         except (OSError, ValueError, OverflowError) as problem:
-            return Result(CRITICAL, f"dial tcp {self.address}: connect: {_reason(problem)}")
+            return Result(CRITICAL, _dial_problem(problem, host, self.address))
         writer.transport.abort()
         return Result(PASSING, f"TCP connect {self.address}: Success")
 
 
-def _reason(problem: Exception) -> str:
-    if isinstance(problem, ConnectionRefusedError):
-        return "connection refused"
-    return str(problem)
+def _dial_problem(problem: Exception, host: str, address: str) -> str:
+    """Why no connection came about, in the words of Go's net package."""
+    if isinstance(problem, socket.gaierror):
+        return f"dial tcp: lookup {host}: no such host"
+    reason = "connection refused" if isinstance(problem, ConnectionRefusedError) else str(problem)
+    return f"dial tcp {address}: connect: {reason}"

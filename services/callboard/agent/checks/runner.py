@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from callboard.agent.checks.clock import Clock
 from callboard.agent.checks.monitors import IntervalMonitor, TtlMonitor
-from callboard.agent.checks.probes import HttpProbe, Result, TcpProbe
+from callboard.agent.checks.probes import CLIENT_HEADERS, HttpProbe, Result, TcpProbe
 from callboard.agent.checks.thresholds import Thresholds
 from callboard.catalog.definitions import CheckDefinition
-from callboard.catalog.durations import SECOND, format_duration
 
 if TYPE_CHECKING:
     import aiohttp
@@ -50,8 +49,7 @@ class CheckRunner:
             self._observe(check_id, status, output)
 
         if definition.type == "ttl":
-            text = format_duration(round(definition.ttl_s * SECOND))
-            monitor = TtlMonitor(definition.ttl_s, text, self._clock, report)
+            monitor = TtlMonitor(definition.ttl_s, self._clock, report)
             self._monitors[check_id] = monitor
             monitor.start(remaining_ttl_s)
             return
@@ -128,7 +126,8 @@ class CheckRunner:
 
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(force_close=True, limit=PROBES_MAX),
-                headers={"User-Agent": "Consul Health Check"},
+                headers=CLIENT_HEADERS,
+                skip_auto_headers=("Content-Type",),
                 auto_decompress=True,
             )
         return self._session

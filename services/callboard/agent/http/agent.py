@@ -17,12 +17,12 @@ from callboard.agent.http.problems import ApiError
 from callboard.agent.ports import LocalCheck
 from callboard.catalog import render
 from callboard.catalog.authorizer import ALLOW_ALL
-from callboard.catalog.decode import STRING, Spec, decode
+from callboard.catalog.decode import decode
 from callboard.catalog.definitions import check_from_request, service_from_request
 from callboard.catalog.objects import CRITICAL, PASSING, WARNING
+from callboard.catalog.specs import CHECK_UPDATE
 from callboard.serve import Answer, Outcome
 
-_UPDATE = Spec("checkUpdate", {"Status": STRING, "Output": STRING})
 _STATUSES = frozenset({PASSING, WARNING, CRITICAL})
 
 
@@ -167,7 +167,7 @@ class AgentEndpoints:
 
     async def update(self, call: Call) -> Answer:
         """TTL: the status that the body says."""
-        fields = decode(call.request.body, _UPDATE)
+        fields = decode(call.request.body, CHECK_UPDATE)
         status = str(fields.get("Status", ""))
         if status not in _STATUSES:
             raise ApiError(400, f"Invalid check status: '{status}'")

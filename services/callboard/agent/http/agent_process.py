@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
+import msgspec
+
 from callboard.agent.http.catalog import DENIED, required
 from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource, empty_answer, json_answer
@@ -113,18 +115,18 @@ class AgentProcessEndpoints:
         return stats
 
     def members(self, call: Call) -> Outcome:
-        """The members of the datacenter; the wide area pool is empty."""
+        """The members of the datacenter; with ?wan its servers, as in Consul's wide area pool."""
         refuse_later(call.request, ("filter",))
         segment = first(call.request, "segment")
         if segment and segment != "_all":
             raise ApiError(500, "Network segments are not supported in this version of Consul")
-        if "wan" in call.request.query:
-            return json_answer(b"[]")
         members = [
             member_json(member)
             for member in sorted(self._context.membership.members(), key=lambda m: m.name)
             if call.rights.node_read(member.name)
         ]
+        if "wan" in call.request.query:
+            members = [wan_member(member) for member in members if member.Tags["role"] == "consul"]
         return json_answer(render.json(members))
 
     def version(self, call: Call) -> Outcome:
@@ -162,7 +164,9 @@ class AgentProcessEndpoints:
         try:
             await self._context.membership.join([address])
         except Exception as problem:
-            raise ApiError(500, str(problem) or f"cannot join {address}") from problem
+            raise ApiError(
+                500, f"1 error occurred:\n\t* Failed to join {address}: {problem}\n\n"
+            ) from problem
         return empty_answer()
 
     async def leave(self, call: Call) -> Answer:
@@ -201,22 +205,43 @@ class AgentProcessEndpoints:
             raise ApiError(403, DENIED)
 
 
-def member_json(member: SerfMember) -> dict[str, object]:
+class ShownMember(msgspec.Struct, frozen=True):
+    """serf.Member as the API shows it, in Consul's key order."""
+
+    Name: str
+    Addr: str
+    Port: int
+    Tags: dict[str, str]
+    Status: int
+    ProtocolMin: int
+    ProtocolMax: int
+    ProtocolCur: int
+    DelegateMin: int
+    DelegateMax: int
+    DelegateCur: int
+
+
+def member_json(member: SerfMember) -> ShownMember:
     """A member in Consul's shape (serf.Member), with the role Consul's users know."""
     versions = member.versions
-    return {
-        "Name": member.name,
-        "Addr": member.address,
-        "Port": member.port,
-        "Tags": as_consul(member.tags),
-        "Status": _STATUS_NUMBERS.get(MemberStatus(member.status), 0),
-        "ProtocolMin": versions.protocol_min,
-        "ProtocolMax": versions.protocol_max,
-        "ProtocolCur": versions.protocol_current,
-        "DelegateMin": versions.delegate_min,
-        "DelegateMax": versions.delegate_max,
-        "DelegateCur": versions.delegate_current,
-    }
+    return ShownMember(
+        member.name,
+        member.address,
+        member.port,
+        as_consul(member.tags),
+        _STATUS_NUMBERS.get(MemberStatus(member.status), 0),
+        versions.protocol_min,
+        versions.protocol_max,
+        versions.protocol_current,
+        versions.delegate_min,
+        versions.delegate_max,
+        versions.delegate_current,
+    )
+
+
+def wan_member(member: ShownMember) -> ShownMember:
+    """A server by its name in the wide area pool. There is one datacenter, and no such pool."""
+    return msgspec.structs.replace(member, Name=f"{member.Name}.{member.Tags['dc']}")
 
 
 def _meta(context: ApiContext) -> Mapping[str, str]:

@@ -140,17 +140,20 @@ class CatalogEndpoints:
         return self._of_node(call, render.catalog_node_json)
 
     def node_services(self, call: Call) -> Outcome:
-        """A node with the list of its services; null if it is unknown."""
-        return self._of_node(call, render.catalog_node_services_json)
+        """A node with the list of its services; a null node if it is unknown."""
+        unknown = b'{"Node":null,"Services":null}'
+        return self._of_node(call, render.catalog_node_services_json, unknown)
 
-    def _of_node(self, call: Call, rendered: Callable[..., bytes]) -> Outcome:
+    def _of_node(
+        self, call: Call, rendered: Callable[..., bytes], unknown: bytes = b"null"
+    ) -> Outcome:
         refuse_later(call.request)
         name = required(call.rest, "Missing node name")
 
         def made() -> bytes:
             node = None if other_peer(call.request) else self._store.node(name)
             if node is None or not call.rights.node_read(node.name):
-                return b"null"
+                return unknown
             services = views.instances(call.rights, self._store.node_services(name))
             return rendered(node, services)
 

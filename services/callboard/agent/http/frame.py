@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import cast
 from urllib.parse import urlencode
 
@@ -117,7 +118,10 @@ class Frame:
                 return refused
             query = urlencode(request.query, doseq=True)
             target = f"{pattern}?{query}" if query else pattern
-            return Answer(301, b"", [("Location", target)])
+            if request.method not in ("GET", "HEAD"):
+                return Answer(301, b"", [("Location", target)])
+            page = f'<a href="{escape(target)}">Moved Permanently</a>.\n\n'.encode()
+            return Answer(301, page, [("Location", target)], "text/html; charset=utf-8")
 
         return Route(handle, BODY_BYTES_MAX, self.finish, pattern.rstrip("/"))
 

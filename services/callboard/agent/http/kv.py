@@ -10,7 +10,7 @@ from callboard.agent.http.catalog import DENIED, required
 from callboard.agent.http.consistency import Reads
 from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource, json_answer
-from callboard.agent.http.parameters import check_datacenter, first, refuse_later, unsigned
+from callboard.agent.http.parameters import first, read_options, refuse_later, unsigned
 from callboard.agent.http.problems import ApiError
 from callboard.catalog import render
 from callboard.catalog.changes import WatchKey
@@ -105,10 +105,12 @@ class KeyValueEndpoints:
     async def put(self, call: Call) -> Answer:
         """Set a key: `true`, or `false` when ?cas does not match."""
         request = call.request
-        check_datacenter(request, self._context.datacenter)
+        read_options(request, self._context.datacenter)  # only for what Consul refuses there
         key = required(call.rest, MISSING_KEY)
         refuse_conflicts(request, ("cas", "acquire", "release"))
         refuse_later(request, ("acquire", "release"))
+        if "acquire" in request.query or "release" in request.query:
+            raise ApiError(500, "missing session")
         if self._context.http.kv_key_validation:
             wrong = key_error(key)
             if wrong is not None:
@@ -122,7 +124,7 @@ class KeyValueEndpoints:
     async def delete(self, call: Call) -> Answer:
         """Delete a key, or with ?recurse all below a prefix: `true`, or `false` by ?cas."""
         request = call.request
-        check_datacenter(request, self._context.datacenter)
+        read_options(request, self._context.datacenter)
         refuse_conflicts(request, ("recurse", "cas"))
         if "recurse" in request.query:
             if not call.rights.key_write_prefix(call.rest):

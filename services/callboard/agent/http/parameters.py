@@ -58,7 +58,7 @@ _PLAIN = ReadOptions("leader", 0.0, 0, 0.0)
 def check_datacenter(request: Request, datacenter: str) -> None:
     """Refuse `?dc` of a datacenter that is not ours."""
     asked = first(request, "dc")
-    if asked and asked.lower() != datacenter.lower():
+    if asked and asked != datacenter:
         raise ApiError(500, "No path to datacenter")
 
 

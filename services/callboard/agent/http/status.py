@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource, json_answer
-from callboard.agent.http.parameters import check_datacenter
+from callboard.agent.http.parameters import read_options
 from callboard.catalog import render
 from callboard.serve import Outcome
 
@@ -28,12 +28,12 @@ class StatusEndpoints:
 
     def leader(self, call: Call) -> Outcome:
         """ "ip:port", or "" while there is none."""
-        check_datacenter(call.request, self._context.datacenter)
+        read_options(call.request, self._context.datacenter)
         leader = self._context.engine.leader
         return json_answer(render.json(leader.address if leader is not None else ""))
 
     def peers(self, call: Call) -> Outcome:
         """["ip:port", …] of the voters whose address is known."""
-        check_datacenter(call.request, self._context.datacenter)
+        read_options(call.request, self._context.datacenter)
         addresses = [address for _, address in self._context.engine.voters if address]
         return json_answer(render.json(addresses))

@@ -20,7 +20,12 @@ from callboard.agent.checks.runner import CheckRunner
 from callboard.agent.local.journal import LocalJournal
 from callboard.agent.local.persistence import CheckStates
 from callboard.agent.ports import LocalCheck, LocalError
-from callboard.catalog.definitions import CheckDefinition, Definitions, ServiceDefinition
+from callboard.catalog.definitions import (
+    SCRIPTS_DISABLED,
+    CheckDefinition,
+    Definitions,
+    ServiceDefinition,
+)
 from callboard.catalog.objects import CRITICAL, PASSING, WARNING, ServiceInstance
 
 log = logging.getLogger(__name__)
@@ -128,7 +133,7 @@ class LocalRegistry:
         """Announce a service; with `replace_checks` its earlier checks not named now are gone."""
         refused = definition.unsupported()
         if refused is not None:
-            raise LocalError(501, refused)
+            raise LocalError(500 if refused == SCRIPTS_DISABLED else 501, refused)
         await self._remember("services", definition.id, definition)
         self._put_service(definition, replace_checks=replace_checks)
         await self._flush()
@@ -182,7 +187,7 @@ class LocalRegistry:
         """Add a check of the node, or of a service that is registered here (else 404)."""
         refused = definition.unsupported()
         if refused is not None:
-            raise LocalError(501, refused)
+            raise LocalError(500 if refused == SCRIPTS_DISABLED else 501, refused)
         if definition.service_id and definition.service_id not in self._services:
             raise LocalError(404, f'ServiceID "{definition.service_id}" does not exist')
         await self._remember("checks", definition.id, definition)
@@ -203,6 +208,9 @@ class LocalRegistry:
         self._known(check_id)
         if not self.runner.heard(check_id, output):
             raise LocalError(500, f'CheckID "{check_id}" does not have associated TTL')
+        limit = self._checks[check_id].definition.output_max_size
+        if len(output) > limit:
+            output = f"{output[:limit]} ... (captured {limit} of {len(output)} bytes)"
         self._observed(check_id, status, output)
         await self._flush()
 
@@ -260,7 +268,6 @@ class LocalRegistry:
         local = self._checks.get(check_id)
         if local is None:
             return
-        output = output[: local.definition.output_max_size]
         before = local.check
         remaining_s = self.runner.expires_in_s(check_id)
         self._states.note(check_id, status, output, remaining_s)

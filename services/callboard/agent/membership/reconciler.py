@@ -29,6 +29,7 @@ from callboard.catalog.objects import (
     Node,
     ServiceInstance,
 )
+from callboard.catalog.version import CONSUL_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,14 @@ def _consul_service(tags: AgentTags) -> ServiceInstance:
         id=CONSUL_SERVICE,
         service=CONSUL_SERVICE,
         port=tags.rpc_port,
-        meta={"version": "", "raft_version": "3", "serf_protocol_current": "2"},
+        meta={
+            "non_voter": "false",
+            "raft_version": "3",
+            "serf_protocol_current": "2",
+            "serf_protocol_max": "5",
+            "serf_protocol_min": "1",
+            "version": CONSUL_VERSION,
+        },
     )
 
 

@@ -28,7 +28,7 @@ from callboard.catalog.objects import (
 from callboard.catalog.tables import CatalogTables
 
 MISSING_NODE = "Missing node registration"
-MISSING_SERVICE = "Missing service registration"
+MISSING_SERVICE = 'failed inserting check: Missing service registration on node "%s"'
 
 _STATUSES = frozenset((PASSING, WARNING, CRITICAL))
 _OF_NODE = ("node", "node-services", "node-checks")
@@ -192,7 +192,7 @@ class Registrations:
         # Of a node that is renamed nothing is kept: its services are not to be found here.
         owner = self.tables.service(node.name, service_id)
         if owner is None:
-            raise Refused(MISSING_SERVICE)
+            raise Refused(MISSING_SERVICE % node.name)
         return owner
 
     # ---------------------------------------------------------------- changes

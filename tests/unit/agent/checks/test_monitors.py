@@ -20,7 +20,7 @@ def movable() -> MovableClock:
 
 
 def ttl(clock: MovableClock, reports: Reports) -> TtlMonitor:
-    return TtlMonitor(10, "10s", clock, lambda status, output: reports.append((status, output)))
+    return TtlMonitor(10, clock, lambda status, output: reports.append((status, output)))
 
 
 async def test_ttl_turns_critical_when_nothing_is_heard() -> None:
@@ -30,7 +30,7 @@ async def test_ttl_turns_critical_when_nothing_is_heard() -> None:
     clock.advance(9)
     assert reports == []
     clock.advance(2)
-    assert reports == [("critical", "TTL expired (interval: 10s)")]
+    assert reports == [("critical", "TTL expired")]
 
 
 async def test_ttl_begins_anew_when_heard() -> None:
@@ -43,7 +43,8 @@ async def test_ttl_begins_anew_when_heard() -> None:
     clock.advance(9)
     assert reports == []
     clock.advance(2)
-    assert reports == [("critical", "TTL expired (interval: 10s). Last output: fine")]
+    text = "TTL expired (last output before timeout follows): fine"
+    assert reports == [("critical", text)]
 
 
 async def test_ttl_goes_on_with_what_a_restart_left() -> None:

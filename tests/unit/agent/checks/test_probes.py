@@ -70,13 +70,19 @@ async def test_http_time_limit_is_critical() -> None:
     )
 
 
-async def test_http_refused_connection_is_critical() -> None:
-    result = await run(HttpProbe("http://127.0.0.1:1/"))
-    assert result.status == "critical"
-
-
-async def test_http_bad_url_is_critical() -> None:
-    assert (await run(HttpProbe("nonsense"))).status == "critical"
+@pytest.mark.parametrize(
+    ("url", "output"),
+    [
+        (
+            "http://127.0.0.1:1/",
+            'Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused',
+        ),
+        ("nonsense", 'Get "nonsense": unsupported protocol scheme ""'),
+        ("ftp://x/", 'Get "ftp://x/": unsupported protocol scheme "ftp"'),
+    ],
+)
+async def test_http_that_gets_no_answer_says_why_in_gos_words(url: str, output: str) -> None:
+    assert await run(HttpProbe(url)) == Result("critical", output)
 
 
 async def test_http_redirects_are_followed_unless_disabled() -> None:
@@ -97,3 +103,14 @@ async def test_tcp_connect_passes() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:nonsense", "127.0.0.1:99999", ""])
 async def test_tcp_that_cannot_connect_is_critical(address: str) -> None:
     assert (await TcpProbe(address, timeout_s=1).run()).status == "critical"
+
+
+@pytest.mark.parametrize(
+    ("address", "output"),
+    [
+        ("127.0.0.1:1", "dial tcp 127.0.0.1:1: connect: connection refused"),
+        ("nonsense", "dial tcp: address nonsense: missing port in address"),
+    ],
+)
+async def test_tcp_that_cannot_connect_says_why_in_gos_words(address: str, output: str) -> None:
+    assert (await TcpProbe(address, timeout_s=1).run()).output == output

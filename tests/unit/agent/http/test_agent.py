@@ -184,7 +184,10 @@ async def test_join_goes_to_gossip(api: Asked) -> None:
 
 async def test_failed_join_is_500_with_the_reason(api: Asked) -> None:
     answer = await api.put("/v1/agent/join/nowhere")
-    assert (answer.status, answer.text) == (500, "no member answers at nowhere")
+    assert (answer.status, answer.text) == (
+        500,
+        "1 error occurred:\n\t* Failed to join nowhere: no member answers at nowhere\n\n",
+    )
 
 
 async def test_force_leave_may_prune(api: Asked) -> None:

@@ -101,9 +101,13 @@ async def test_node_has_its_services_by_id(api: Asked) -> None:
 
 
 async def test_unknown_node_is_null(api: Asked) -> None:
-    for path in ("node", "node-services"):
-        answer = await api.get(f"/v1/catalog/{path}/none")
-        assert (answer.status, answer.body) == (200, b"null")
+    answer = await api.get("/v1/catalog/node/none")
+    assert (answer.status, answer.body) == (200, b"null")
+
+
+async def test_services_of_an_unknown_node_are_a_null_list(api: Asked) -> None:
+    answer = await api.get("/v1/catalog/node-services/none")
+    assert (answer.status, answer.body) == (200, b'{"Node":null,"Services":null}')
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,21 @@ async def test_update_of_a_check_without_ttl_is_refused(local: Open) -> None:
             await here.registry.update_check("c", "passing", "")
 
 
+async def test_script_check_is_refused_in_consuls_words(local: Open) -> None:
+    async with local() as here:
+        with pytest.raises(LocalError, match="Scripts are disabled on this agent") as refused:
+            await here.registry.register_check(check("c", Args=["true"], Interval="10s"))
+        assert refused.value.status == 500
+
+
+async def test_too_long_an_output_says_how_much_was_kept(local: Open) -> None:
+    async with local() as here:
+        await here.registry.register_check(check("c", TTL="10s", OutputMaxSize=20))
+        await here.registry.update_check("c", "passing", "o" * 50)
+        kept = here.registry.checks()["c"].check.output
+        assert kept == "o" * 20 + " ... (captured 20 of 50 bytes)"
+
+
 async def test_replace_existing_checks_drops_the_others(local: Open) -> None:
     async with local() as here:
         await here.registry.register_service(service(Checks=[{"TTL": "10s"}, {"TTL": "20s"}]))

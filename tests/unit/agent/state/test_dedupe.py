@@ -41,7 +41,8 @@ def test_a_retry_of_a_refused_registration_is_refused_in_the_same_words() -> Non
     bad = Register(Node(name="n1"), None, (Check(check_id="c", service_id="s"),), request_id=b"x")
     answer = driven.apply(bad)
     driven.apply(registration(b""))
-    assert driven.apply(bad) == answer == "Missing service registration"
+    text = 'failed inserting check: Missing service registration on node "n1"'
+    assert driven.apply(bad) == answer == text
 
 
 def test_requests_without_an_id_are_all_applied() -> None:

@@ -175,7 +175,10 @@ def test_a_rename_onto_a_failed_node_takes_its_name(driven: DrivenStore) -> None
 @pytest.mark.parametrize(
     ("check", "error"),
     [
-        (Check(check_id="c", service_id="nope"), "Missing service registration"),
+        (
+            Check(check_id="c", service_id="nope"),
+            'failed inserting check: Missing service registration on node "n1"',
+        ),
         (Check(check_id="c", status="good"), 'Invalid check status: "good"'),
         (Check(check_id="c", node="n2"), 'check node "n2" does not match node "n1"'),
         (Check(check_id=""), "Must provide check ID or name"),
