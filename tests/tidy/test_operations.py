@@ -1,0 +1,41 @@
+"""docs/operations.md shows the ports and metrics that the code has."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+
+from tests.harness.sources import ROOT
+
+from callboard.chassis.listeners import as_markdown
+from callboard.testing import Catalog
+
+DOCUMENT = (ROOT / "docs/operations.md").read_text("utf-8")
+METRIC = re.compile(r"\bcallboard_[a-z_]+[a-z]\b")
+
+
+def told(program: str) -> set[str]:
+    """Return the metrics in the table of a program."""
+    table = DOCUMENT.partition(f"<!-- metrics: {program} -->\n\n")[2].partition("\n\n")[0]
+    return {found for line in table.splitlines()[2:] for found in METRIC.findall(line)}
+
+
+def test_ports_are_those_of_the_listener_table() -> None:
+    assert as_markdown() in DOCUMENT, "it is not what chassis.listeners.as_markdown() answers"
+
+
+def test_an_agents_metrics_are_told_whole(catalog: Catalog) -> None:
+    url = f"{catalog.url}/v1/agent/metrics?format=prometheus"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    exported = re.findall(r"^# TYPE (callboard_\w+) ", text, re.M)
+    assert told("agent") == set(exported)
+
+
+def test_the_name_servers_metrics_are_told_whole() -> None:
+    programs = ("services/callboard/nameserver/service.py", "libs/callboard/chassis/metrics.py")
+    sources = [(ROOT / path).read_text("utf-8") for path in programs]
+    exported = {
+        name for source in sources for name in re.findall(r'"(callboard_\w+[a-z])"', source)
+    }
+    assert told("nameserver") == exported
