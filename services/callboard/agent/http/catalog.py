@@ -127,12 +127,12 @@ class CatalogEndpoints:
                     rows.append(render.catalog_service_row_json(node, instance))
             return render.array(rows)
 
-        key = WatchKey("service", name)
+        key = WatchKey("service-instances", name)
         return self._reads.discovery(call, key, made, ("catalog/service", name, wanted))
 
     def connect(self, call: Call) -> Outcome:
         """No instance here is mesh-capable."""
-        key = WatchKey("service", required(call.rest, "Missing service name"))
+        key = WatchKey("service-instances", required(call.rest, "Missing service name"))
         return self._reads.discovery(call, key, lambda: b"[]", "catalog/connect")
 
     def node(self, call: Call) -> Outcome:
@@ -157,7 +157,7 @@ class CatalogEndpoints:
             services = views.instances(call.rights, self._store.node_services(name))
             return rendered(node, services)
 
-        return self._reads.discovery(call, WatchKey("node", name), made, rendered)
+        return self._reads.discovery(call, WatchKey("node-services", name), made, rendered)
 
 
 def required(rest: str, missing: str) -> str:

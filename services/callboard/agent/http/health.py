@@ -12,10 +12,11 @@ from callboard.agent.http.frame import Call, Resource
 from callboard.agent.http.parameters import other_peer, passing, refuse_later, tags
 from callboard.catalog import render
 from callboard.catalog.changes import WatchKey
-from callboard.catalog.objects import PASSING, Check
+from callboard.catalog.objects import CRITICAL, PASSING, WARNING, Check
 from callboard.serve import Outcome
 
 CHECKS = WatchKey("checks")
+STATUSES = frozenset((PASSING, WARNING, CRITICAL))
 
 
 class HealthEndpoints:
@@ -70,18 +71,20 @@ class HealthEndpoints:
         """The checks of a service's instances."""
         name = required(call.rest, "Missing service name")
         return self._checks(
-            call, WatchKey("service", name), lambda: self._store.service_checks(name)
+            call, WatchKey("service-checks", name), lambda: self._store.service_checks(name)
         )
 
     def node(self, call: Call) -> Outcome:
         """The checks on a node, its services' too."""
         name = required(call.rest, "Missing node name")
-        return self._checks(call, WatchKey("node", name), lambda: self._store.node_checks(name))
+        key = WatchKey("node-checks", name)
+        return self._checks(call, key, lambda: self._store.node_checks(name))
 
     def state(self, call: Call) -> Outcome:
         """All checks in one state, or in any; none for a state that does not exist."""
         state = required(call.rest, "Missing check state")
-        return self._checks(call, CHECKS, lambda: self._store.checks(state))
+        key = WatchKey("checks", state) if state in STATUSES else CHECKS
+        return self._checks(call, key, lambda: self._store.checks(state))
 
     def _checks(self, call: Call, key: WatchKey, found: Callable[[], Sequence[Check]]) -> Outcome:
         refuse_later(call.request)

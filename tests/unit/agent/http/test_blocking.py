@@ -24,6 +24,7 @@ WEB = '{"Node":"n1","Address":"1.1.1.1","Service":{"Service":"web","Port":80}}'
 WEB_81 = '{"Node":"n1","Address":"1.1.1.1","Service":{"Service":"web","Port":81}}'
 DB = '{"Node":"n1","Address":"1.1.1.1","Service":{"Service":"db","Port":1}}'
 CHECK = '{"Node":"n1","Address":"1.1.1.1","Check":{"Name":"disk","Status":"passing"}}'
+WEB_CHECK = CHECK.replace('"Name"', '"ServiceID":"web","Name"')
 NODE = '{"Node":"n2","Address":"1.1.1.2"}'
 REGISTER, DEREGISTER = "/v1/catalog/register", "/v1/catalog/deregister"
 
@@ -57,7 +58,19 @@ MATRIX = [
     ("/v1/catalog/node/n1", ("PUT", REGISTER, NODE), SLEEPS),
     ("/v1/health/node/n1", ("PUT", REGISTER, CHECK), WAKES),
     ("/v1/health/state/any", ("PUT", REGISTER, CHECK), WAKES),
-    ("/v1/health/checks/web", ("PUT", REGISTER, CHECK.replace("disk", "x")), None),
+    ("/v1/health/checks/web", ("PUT", REGISTER, CHECK), SLEEPS),
+    ("/v1/health/checks/web", ("PUT", REGISTER, WEB_CHECK), WAKES),
+    ("/v1/catalog/service/web", ("PUT", REGISTER, WEB_CHECK), SLEEPS),
+    ("/v1/catalog/service/web", ("PUT", REGISTER, CHECK), SLEEPS),
+    ("/v1/catalog/service/missing", ("PUT", REGISTER, WEB_81), SLEEPS),
+    ("/v1/catalog/node/n1", ("PUT", REGISTER, CHECK), SLEEPS),
+    ("/v1/catalog/node/n1", ("PUT", DEREGISTER, '{"Node":"n1"}'), WAKES),
+    ("/v1/catalog/node-services/n1", ("PUT", REGISTER, WEB_81), WAKES),
+    ("/v1/health/node/n1", ("PUT", REGISTER, WEB_81), SLEEPS),
+    ("/v1/health/node/n3", ("PUT", REGISTER, CHECK.replace("n1", "n3")), WAKES),
+    ("/v1/health/state/any", ("PUT", REGISTER, WEB_81), SLEEPS),
+    ("/v1/health/state/passing", ("PUT", REGISTER, CHECK), WAKES),
+    ("/v1/health/state/critical", ("PUT", REGISTER, CHECK), SLEEPS),
 ]
 
 
@@ -77,7 +90,7 @@ async def block(site: ApiSite, target: str, wait: str) -> tuple[RawAnswer, RawAn
     ids=[f"{w} {e[1]} {n}" for n, (w, e, _) in enumerate(MATRIX)],
 )
 async def test_wake_matrix(
-    fast: Asked, watch: str, event: tuple[str, str, str], wakes: bool | None
+    fast: Asked, watch: str, event: tuple[str, str, str], wakes: bool
 ) -> None:
     for target, body in (("/v1/kv/a", "old"), ("/v1/kv/dir/1", "x"), (REGISTER, WEB)):
         assert (await fast.put(target, body)).status == 200
@@ -88,9 +101,8 @@ async def test_wake_matrix(
     assert changed.status == 200
     before, after = await asyncio.wait_for(query, 5.0)
     old, new = before.header("X-Consul-Index"), after.header("X-Consul-Index")
-    if wakes is not None:
-        assert (int(new or 0) > int(old or 0)) is wakes
-        assert wakes or (after.body, after.status) == (before.body, before.status)
+    assert (int(new or 0) > int(old or 0)) is wakes
+    assert wakes or (after.body, after.status) == (before.body, before.status)
     assert fast.site.store.waiting() == 0
 
 
