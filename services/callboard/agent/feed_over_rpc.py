@@ -15,7 +15,7 @@ import msgspec
 
 from callboard.agent.ports import EngineError, NotReady
 from callboard.agent.rpc import Peer, RpcClient, RpcError
-from callboard.agent.rpc.wire import ENCODER
+from callboard.agent.rpc.wire import ENCODER, decode_body
 from callboard.feed.copy import CatalogCopy, FeedSession
 from callboard.feed.source import FeedSource, TooManyReaders
 from callboard.feed.wire import Delta, FeedError, FrameReader, Heartbeat
@@ -78,7 +78,7 @@ class FeedService:
         """Frames from the caller's place on, up to a change or a heartbeat."""
         if not self._ready():
             raise RpcError("the catalog is not loaded yet")
-        place = _PLACE.decode(body)
+        place = decode_body(_PLACE, body)
         try:
             stream = self._feed.open(place.epoch, place.index)
         except TooManyReaders as problem:

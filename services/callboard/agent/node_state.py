@@ -75,6 +75,10 @@ class StateElsewhere:
             except RpcError as failed:
                 problem = failed
                 continue
-            state = _STATE.decode(answer)
+            try:
+                state = _STATE.decode(answer)
+            except msgspec.MsgspecError as malformed:
+                problem = malformed
+                continue
             return NodeState(state.node, state.services, state.checks)
         raise EngineError(str(problem) if problem else "No known Consul servers")

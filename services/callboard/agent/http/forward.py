@@ -17,6 +17,7 @@ from callboard.agent.http.frame import Frame, Resource
 from callboard.agent.http.parameters import first
 from callboard.agent.http.problems import answer_to, text_answer
 from callboard.agent.rpc.errors import RpcFailed, RpcUnreachable
+from callboard.agent.rpc.wire import decode_body
 from callboard.catalog.durations import DurationError, parse_duration, seconds
 from callboard.serve import Answer, Outcome, Parked, Request, Streamed
 
@@ -92,7 +93,10 @@ class Forwarder:
                     if problem.sent and request.method != "GET":
                         return text_answer(500, f"rpc error: {problem}")
                     continue
-                found = _ANSWER.decode(raw)
+                try:
+                    found = _ANSWER.decode(raw)
+                except msgspec.MsgspecError as problem:
+                    return text_answer(500, f"malformed answer of a server: {problem}")
                 return Answer(found.status, found.body, list(found.headers), found.content_type)
             if self._context.now() >= until:
                 return text_answer(500, NO_SERVERS)
@@ -145,7 +149,7 @@ class ForwardedService:
 
     async def __call__(self, body: bytes) -> bytes:
         """Serve a forwarded request; if the call is cancelled, so is what it parked."""
-        wire = _REQUEST.decode(body)
+        wire = decode_body(_REQUEST, body)
         request = Request(
             wire.method, wire.path, wire.raw_path, wire.query, wire.headers, wire.body, wire.client
         )

@@ -75,7 +75,7 @@ class WriteGuard:
 
     def __init__(self, networks: Iterable[str]) -> None:
         """Raises ValueError for what is no network."""
-        self._networks = [ipaddress.ip_network(network) for network in networks]
+        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
 
     def allows(self, client: str) -> bool:
         """Whether this client address may write."""
