@@ -47,8 +47,8 @@ SERVICES = flag_set(
     flags.switch("tags", "show each service's tags"),
 )
 
-NO_NODES = "No nodes match the given query - try expanding your search"
-NO_SERVICES = "No services match the given query - try expanding your search"
+NO_NODES = "No nodes match the given query - try expanding your search."
+NO_SERVICES = "No services match the given query - try expanding your search."
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -70,6 +70,7 @@ def _run_services(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _datacenters(parsed: Parsed, agent: Agent) -> int:
+    _no_arguments(parsed)
     with failing("Error listing datacenters"):
         found = agent.json("catalog/datacenters")
     for name in found if isinstance(found, list) else ():
@@ -78,6 +79,7 @@ def _datacenters(parsed: Parsed, agent: Agent) -> int:
 
 
 def _nodes(parsed: Parsed, agent: Agent) -> int:
+    _no_arguments(parsed)
     given = [(name, parsed.text(name)) for name in ("near", "filter") if parsed.text(name)]
     query = given + _meta(parsed)
     service = parsed.text("service")
@@ -105,6 +107,7 @@ def _node_row(node: Mapping[str, object], *, service: bool, detailed: bool) -> t
 
 
 def _services(parsed: Parsed, agent: Agent) -> int:
+    _no_arguments(parsed)
     node = parsed.text("node")
     with failing("Error listing services"):
         if node:
@@ -116,6 +119,11 @@ def _services(parsed: Parsed, agent: Agent) -> int:
     rows = [[name, ",".join(sorted(tags))] for name, tags in sorted(services.items())]
     print(columns(rows if parsed.switch("tags") else [[name] for name, _ in rows]))
     return 0
+
+
+def _no_arguments(parsed: Parsed) -> None:
+    if parsed.args:
+        raise Failed(f"Too many arguments (expected 0, got {len(parsed.args)})")
 
 
 def _of_node(answer: object, node: str) -> dict[str, list[str]]:

@@ -72,7 +72,7 @@ def _get(parsed: Parsed, agent: Agent) -> int:
     if not parsed.args and not many:
         raise Failed("Error! Missing KEY argument")
     if len(parsed.args) > 1:
-        raise Failed(f"Error! Too many arguments (expected 1, got {len(parsed.args)})")
+        raise Failed(f"Too many arguments (expected 1, got {len(parsed.args)})")
     key = parsed.args[0].removeprefix("/") if parsed.args else ""
     if not key and not many:
         raise Failed("Error! Missing KEY argument")
@@ -111,6 +111,8 @@ def _print_pair(parsed: Parsed, pair: Mapping[str, object], *, first: bool) -> N
     else:
         lead = f"{pair.get('Key')}:" if parsed.switch("recurse") else ""
     sys.stdout.flush()
+    if parsed.switch("detailed") and not value:
+        lead = lead.rstrip()
     sys.stdout.buffer.write(lead.encode() + value + b"\n")
     sys.stdout.buffer.flush()
 

@@ -58,6 +58,8 @@ def run_import(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _put(parsed: Parsed, agent: Agent) -> int:
     key, data = _key_and_data(parsed.args)
+    if parsed.switch("cas") and not parsed.given("modify-index"):
+        raise Failed("Must specify -modify-index with -cas!")
     if parsed.switch("base64"):
         try:
             data = base64.b64decode(data, validate=True)
@@ -103,7 +105,11 @@ def _key_and_data(words: Sequence[str]) -> tuple[str, bytes]:
         raise Failed("Error! Missing KEY argument")
     if len(words) > 2:
         raise Failed(f"Error! Too many arguments (expected 1 or 2, got {len(words)})")
-    return words[0].removeprefix("/"), _data(words[1]) if len(words) == 2 else b""
+    if words[0].startswith("/"):
+        raise Failed(
+            f"Error! Failed writing data: Invalid key. Key must not begin with a '/': {words[0]}"
+        )
+    return words[0], _data(words[1]) if len(words) == 2 else b""
 
 
 def _data(word: str) -> bytes:
@@ -114,17 +120,19 @@ def _data(word: str) -> bytes:
         if word.startswith("@"):
             return Path(word[1:]).read_bytes()
     except OSError as problem:
-        what = "stdin" if word == "-" else "file"
-        raise Failed(f"Error! Failed to read {what}: {problem}") from problem
+        reason = (problem.strerror or str(problem)).lower()
+        if word != "-":
+            raise Failed(f"Error! Failed to read file: open {word[1:]}: {reason}") from problem
+        raise Failed(f"Error! Failed to read stdin: {reason}") from problem
     return word.encode("utf-8", "surrogateescape")
 
 
 def _delete(parsed: Parsed, agent: Agent) -> int:
     recurse, cas = parsed.switch("recurse"), parsed.switch("cas")
     if len(parsed.args) > 1:
-        raise Failed(f"Error! Too many arguments (expected 1, got {len(parsed.args)})")
+        raise Failed(f"Too many arguments (expected 1, got {len(parsed.args)})")
     key = parsed.args[0].removeprefix("/") if parsed.args else ""
-    if not parsed.args or (not key and not recurse):
+    if not key and not recurse:  # all keys are below "", as Consul has it
         raise Failed("Error! Missing KEY argument")
     if cas and recurse:
         raise Failed("Cannot specify both -cas and -recurse!")
@@ -147,7 +155,9 @@ def _delete(parsed: Parsed, agent: Agent) -> int:
 def _import(parsed: Parsed, agent: Agent) -> int:
     if len(parsed.args) > 1:
         raise Failed(f"Error! Too many arguments (expected 1, got {len(parsed.args)})")
-    entries = _entries(_data(parsed.args[0] if parsed.args else "-"))
+    if not parsed.args:
+        raise Failed("Error! Missing DATA argument")
+    entries = _entries(_data(parsed.args[0]))
     for key, number, value in entries:
         name = parsed.text("prefix") + key
         try:

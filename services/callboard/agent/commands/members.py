@@ -23,7 +23,7 @@ FLAGS = flag_set(
     flags.switch("detailed", "show every tag"),
     flags.switch("wan", "ask the pool between datacenters"),
     flags.text("status", "regular expression: show members whose status it matches", ".*"),
-    flags.text("segment", "accepted for Consul's sake", "_all"),
+    flags.text("segment", "accepted for Consul's sake; agents know of no segments", "_all"),
     server=False,
 )
 
@@ -45,7 +45,7 @@ def _members(parsed: Parsed, agent: Agent) -> int:
         status = re.compile(parsed.text("status"))
     except re.error as problem:
         raise Failed(f"Failed to compile status regexp: {problem}") from problem
-    query = [("segment", "_all")]
+    query = [("segment", parsed.text("segment"))]
     if parsed.switch("wan"):
         query = [("wan", "1")]
     with failing("Error retrieving members"):
@@ -76,8 +76,8 @@ def _standard(members: Sequence[Mapping[str, object]]) -> str:
 def _detailed(members: Sequence[Mapping[str, object]]) -> str:
     rows = [("Node", "Address", "Status", "Tags")]
     for member in members:
-        tags = sorted(texts_of(member.get("Tags")).items())
-        words = ",".join(f"{key}={value}" for key, value in tags)
+        tags = texts_of(member.get("Tags")) | {"segment": _segment(member)}
+        words = ",".join(f"{key}={value}" for key, value in sorted(tags.items()))
         rows.append((str(member.get("Name")), _address(member), _status(member), words))
     return columns(rows)
 

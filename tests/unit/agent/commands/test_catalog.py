@@ -52,7 +52,7 @@ def test_no_node_that_matches_is_told(agent: ScriptedHttp, callboard: Callboard)
     agent.on("GET", "/v1/catalog/nodes?node-meta=rack%3A8", [])
     code, out, err = callboard("catalog", "nodes", "-node-meta", "rack=8")
     assert (code, out) == (0, "")
-    assert err == "No nodes match the given query - try expanding your search\n"
+    assert err == "No nodes match the given query - try expanding your search.\n"
 
 
 def test_services_are_listed_by_name(agent: ScriptedHttp, callboard: Callboard) -> None:
@@ -74,7 +74,7 @@ def test_services_of_an_unknown_node_are_none(agent: ScriptedHttp, callboard: Ca
     agent.on("GET", "/v1/catalog/node/nobody", None)
     code, out, err = callboard("catalog", "services", "-node=nobody")
     assert (code, out) == (0, "")
-    assert err == "No services match the given query - try expanding your search\n"
+    assert err == "No services match the given query - try expanding your search.\n"
 
 
 @pytest.mark.parametrize("verb", ["nodes", "services"])
@@ -142,3 +142,9 @@ def test_a_command_line_without_sense_is_told(
     code, _, err = callboard("services", *words)
     assert code == 1
     assert err.startswith(text)
+
+
+@pytest.mark.parametrize("verb", ["datacenters", "nodes", "services"])
+def test_more_words_than_wanted_are_refused(callboard: Callboard, verb: str) -> None:
+    code, _, err = callboard("catalog", verb, "extra")
+    assert (code, err) == (1, "Too many arguments (expected 0, got 1)\n")

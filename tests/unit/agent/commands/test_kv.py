@@ -91,12 +91,22 @@ def test_stale_and_datacenter_are_sent(agent: ScriptedHttp, callboard: Callboard
     [
         (["get"], "Error! Missing KEY argument\n"),
         (["get", "/"], "Error! Missing KEY argument\n"),
-        (["get", "a", "b"], "Error! Too many arguments (expected 1, got 2)\n"),
+        (["get", "a", "b"], "Too many arguments (expected 1, got 2)\n"),
         (["put"], "Error! Missing KEY argument\n"),
         (["put", "a", "b", "c"], "Error! Too many arguments (expected 1 or 2, got 3)\n"),
         (["put", "-acquire", "a"], "Error! Missing -session (required with -acquire)\n"),
         (["put", "-base64", "a", "!"], "Error! Cannot base 64 decode data: "),
-        (["put", "a", "@/nowhere"], "Error! Failed to read file: "),
+        (
+            ["put", "a", "@/nowhere"],
+            "Error! Failed to read file: open /nowhere: no such file or directory\n",
+        ),
+        (["put", "-cas", "a", "1"], "Must specify -modify-index with -cas!\n"),
+        (
+            ["put", "/a", "1"],
+            "Error! Failed writing data: Invalid key. Key must not begin with a '/': /a\n",
+        ),
+        (["delete", "a", "b"], "Too many arguments (expected 1, got 2)\n"),
+        (["import"], "Error! Missing DATA argument\n"),
         (["delete"], "Error! Missing KEY argument\n"),
         (["delete", "-cas", "a"], "Must specify -modify-index with -cas!\n"),
         (["delete", "-modify-index=1", "a"], "Cannot specify -modify-index without -cas!\n"),
@@ -169,6 +179,23 @@ def test_delete_tells_what_it_deleted(agent: ScriptedHttp, callboard: Callboard)
     assert callboard("kv", "delete", "-recurse", "a/")[1] == (
         "Success! Deleted keys with prefix: a/\n"
     )
+
+
+def test_delete_of_all_needs_no_key(agent: ScriptedHttp, callboard: Callboard) -> None:
+    agent.on("DELETE", "/v1/kv/?recurse=", "true")
+    assert callboard("kv", "delete", "-recurse")[1] == "Success! Deleted keys with prefix: \n"
+
+
+def test_detailed_leaves_nothing_behind_an_empty_value(
+    agent: ScriptedHttp, callboard: Callboard
+) -> None:
+    agent.on("GET", "/v1/kv/a", [pair("a", b"")])
+    assert callboard("kv", "get", "-detailed", "a")[1].endswith("Session          -\nValue\n")
+
+
+def test_put_with_index_0_writes_a_new_key_only(agent: ScriptedHttp, callboard: Callboard) -> None:
+    agent.on("PUT", "/v1/kv/a?cas=0", "true")
+    assert callboard("kv", "put", "-cas", "-modify-index=0", "a", "5")[0] == 0
 
 
 def test_delete_that_lost_the_race_fails(agent: ScriptedHttp, callboard: Callboard) -> None:

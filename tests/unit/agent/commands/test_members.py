@@ -36,7 +36,8 @@ def test_detailed_shows_sorted_tags(agent: ScriptedHttp, callboard: Callboard) -
     _, out, _ = callboard("members", "-detailed")
     assert out.splitlines() == [
         "Node     Address         Status  Tags",
-        "agent-1  127.0.0.1:8301  alive   build=1.22.0:abc,dc=dc1,id=u-1,role=consul,vsn=2",
+        "agent-1  127.0.0.1:8301  alive   "
+        "build=1.22.0:abc,dc=dc1,id=u-1,role=consul,segment=<all>,vsn=2",
     ]
 
 
@@ -60,6 +61,13 @@ def test_a_bad_regular_expression_is_told(callboard: Callboard) -> None:
 def test_wan_asks_the_other_pool(agent: ScriptedHttp, callboard: Callboard) -> None:
     agent.on("GET", "/v1/agent/members?wan=1", MEMBERS[2:])
     assert callboard("members", "-wan")[0] == 0
+
+
+def test_a_segment_is_the_agents_to_refuse(agent: ScriptedHttp, callboard: Callboard) -> None:
+    agent.on("GET", "/v1/agent/members?segment=x", "Network segments are not", status=500)
+    code, _, err = callboard("members", "-segment=x")
+    assert code == 1
+    assert err.startswith("Error retrieving members: Unexpected response code: 500 (Network")
 
 
 def test_an_unreachable_agent_is_told_in_the_words_of_go(callboard: Callboard) -> None:
