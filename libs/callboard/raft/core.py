@@ -272,6 +272,13 @@ class Raft:
         """The state of a SNAPSHOT message was streamed to `peer` (`ok`), or not."""
         replication.report_snapshot(self, peer, ok=ok)
 
+    def hasten_election(self, at: float) -> None:
+        """Let the election timer fire at `at`, if that is sooner: nobody can lead yet, and no
+        timeout tells anything (a cluster was just founded). A pre-vote comes first, as always;
+        nothing happens on a leader, or where a leader is known."""
+        if self.role is not Role.LEADER and not self.leader:
+            self.election_at = min(self.election_at, at)
+
     def disk_stalled(self, now: float) -> None:
         """A write was not back within the election timeout: a leader hands over or steps down,
         and this member does not campaign until the next `persisted`. May be called repeatedly."""

@@ -246,6 +246,24 @@ def test_the_deadline_is_always_finite() -> None:
         assert 0.0 < raft.deadline() < 10.0
 
 
+def test_a_hastened_election_begins_by_a_pre_vote() -> None:
+    raft = member()
+    raft.hasten_election(0.05)
+
+    assert raft.deadline() == 0.05
+    raft.tick(0.05)
+    assert (raft.role, raft.term) == (Role.PRE_CANDIDATE, 0)
+
+
+def test_a_known_leader_is_not_hastened_away() -> None:
+    raft = member(1)
+    raft.step(append("b", 1, (1, 1), []), 0.1)
+    deadline = raft.deadline()
+    raft.hasten_election(0.2)
+
+    assert raft.deadline() == deadline
+
+
 def test_time_never_goes_back() -> None:
     raft = member(1)
     raft.tick(0.3)

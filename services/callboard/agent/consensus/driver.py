@@ -335,7 +335,8 @@ class RaftDriver:
         except (LogFailed, OSError) as problem:
             self._fatal(problem)
             return
-        self._run(mark, opened, recovered)
+        # One of them, or their votes would be split.
+        self._run(mark, opened, recovered, eager=self._local.node_id == min(mark.voters))
 
     def _run_without_vote(self, mark: ClusterMark) -> None:
         mark = msgspec.structs.replace(mark, may_vote=False)
@@ -351,7 +352,9 @@ class RaftDriver:
         configuration, size = Configuration(mark.voters), self._settings.segment_bytes
         return create_log(self._around.raft, mark.cluster_id, configuration, segment_bytes=size)
 
-    def _run(self, mark: ClusterMark, opened: SegmentLog, recovered: Recovered) -> None:
+    def _run(
+        self, mark: ClusterMark, opened: SegmentLog, recovered: Recovered, *, eager: bool = False
+    ) -> None:
         around = self._around
         self._mark = mark
         self._local.cluster_id = mark.cluster_id
@@ -389,7 +392,7 @@ class RaftDriver:
             wait_applied=member.applier.wait,
         )
         log.info("raft starts", extra={"cluster": mark.cluster_id, "log": recovered.last_index})
-        member.start()
+        member.start(eager=eager)
         self._own(self._become_ready())
 
     async def _become_ready(self) -> None:

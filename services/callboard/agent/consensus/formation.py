@@ -22,7 +22,7 @@ from callboard.agent.rpc.wire import ENCODER
 
 log = logging.getLogger(__name__)
 
-ASK_INTERVAL_S = 0.1
+ASK_INTERVAL_S = 0.05
 ASK_TIMEOUT_S = 1.0
 PROMISE_S = 10.0
 """How long a promise excludes others; the cluster is founded within a fraction of it, or asked

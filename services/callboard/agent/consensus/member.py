@@ -33,6 +33,10 @@ READ_ROUNDS_MAX = 2
 """Rounds of reads under way; more callers wait for the next, and share it."""
 LATE_S = 0.01
 """A timer so late ran on a clock that is older than what lies in the sockets: read them first."""
+EAGER_S = 1.0
+"""For how long after the founding one member is eager to lead: there is no leader to wait for."""
+EAGER_INTERVAL_S = 0.1
+"""Between its attempts: the others may not know yet that there is a cluster."""
 DRAIN_TICKS = 3
 """Ticks of the loop after which everything that lay in the sockets has been taken."""
 
@@ -88,6 +92,7 @@ class RaftMember:
         self.dead = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+        self._eager_until = 0.0
         self._proposals: list[tuple[bytes, asyncio.Future[Applied]]] = []
         self._reads: list[asyncio.Future[int]] = []
         self._rounds: dict[int, list[asyncio.Future[int]]] = {}
@@ -122,13 +127,19 @@ class RaftMember:
         )
         self.writer = LogWriter(opened, now=now, on_durable=self._durable, on_failed=self.fail)
 
-    def start(self) -> None:
-        """Link with the others and let time run."""
+    def start(self, *, eager: bool = False) -> None:
+        """Link with the others and let time run. `eager`: the cluster was founded just now, and
+        this one of its members shall lead it first."""
         membership = self.core.membership
         self._network.start(membership.others)
         if membership.is_voter and not membership.others:
             # A lone voter need not be patient: its first deadline is now.
             self.core.tick(self.core.deadline())
+        elif eager:
+            now = self._now()
+            self._eager_until = now + EAGER_S
+            # Time for the links to be made.
+            self.core.hasten_election(now + EAGER_INTERVAL_S / 2)
         self.schedule()
 
     # Inputs --------------------------------------------------------------------------------
@@ -409,6 +420,8 @@ class RaftMember:
         try:
             if now >= self.core.deadline():
                 self.core.tick(now)
+            if now < self._eager_until and self.core.term == 0:
+                self.core.hasten_election(now + EAGER_INTERVAL_S)
         except Exception as problem:
             self.fail(problem)
             return

@@ -88,6 +88,13 @@ async def test_lone_server_leads_at_once() -> None:
         assert made.servers[0].driver.is_leader
 
 
+async def test_founders_do_not_wait_for_an_election_timeout() -> None:
+    async with cluster(3, replace(FAST, election_timeout_s=30.0)) as made:
+        leader = await made.leader()
+        assert leader.node_id == "id-1"
+        assert leader.driver.term == 1
+
+
 async def test_five_servers_found_one_cluster() -> None:
     async with cluster(5, replace(FAST, bootstrap_expect=5)) as made:
         leader = await made.leader()
