@@ -59,6 +59,8 @@ class Cluster:
         """Start one server (again, with its data directory)."""
         log = (self.folder / f"log-{number}").open("ab")
         environment = {**os.environ, "ALLOW_PLAIN": "1"}
+        # What is installed has its bytecode: no start compiles it.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.processes[number] = subprocess.Popen(
             self.command(number), stdout=log, stderr=log, env=environment
         )
