@@ -16,4 +16,6 @@ if [ ! -x .venv/bin/python ] && ! $python -m venv .venv; then
   exit 1
 fi
 .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,nameserver]'
+# Also where Python is told to write no bytecode: else every start would compile all of it again.
+.venv/bin/python -m compileall -q libs services
 touch .venv/.made
