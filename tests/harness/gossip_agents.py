@@ -33,6 +33,8 @@ class Agent:
     membership: Membership
     events: list[MemberEvent] = field(default_factory=list)
     conflicts: list[NameConflict] = field(default_factory=list)
+    gave_up: list[str] = field(default_factory=list)
+    """The agent's name, once it gave up joining."""
 
     @property
     def address(self) -> str:
@@ -83,7 +85,11 @@ class Agents:
             retry_interval_s=0.5,
         )
         settings = replace(settings, **changes)  # type: ignore[arg-type]
-        agent = Agent(Membership(settings, resolver=resolver))
+        gave_up: list[str] = []
+        agent = Agent(
+            Membership(settings, resolver=resolver, gave_up=lambda: gave_up.append(name)),
+            gave_up=gave_up,
+        )
         agent.membership.listen(agent.events.append)
         agent.membership.listen_conflicts(agent.conflicts.append)
         await agent.membership.start()

@@ -36,6 +36,9 @@ from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)
 
+RETRY_EXHAUSTED = "agent: max join retry exhausted, exiting"
+"""Consul's text."""
+
 
 class Cluster:
     """What an agent has to do with others. `engine`, `membership` and `directory` are for use."""
@@ -80,7 +83,9 @@ class Cluster:
         settings = self._settings
         if settings.server:
             await self.rpc.start(settings.bind_address, settings.ports.server)
-        self.membership = Membership(self._gossip_settings())
+        self.membership = Membership(
+            self._gossip_settings(), gave_up=lambda: self._fatal(RETRY_EXHAUSTED)
+        )
         self.membership.listen(lambda event: self.directory.changed())
         self.membership.listen_conflicts(self._name_conflict)
         await self.membership.start()
@@ -159,6 +164,8 @@ class Cluster:
             keys=(settings.encrypt_key,) if settings.encrypt_key else (),
             retry_join=settings.retry_join,
             retry_interval_s=settings.retry_interval_s,
+            retry_max=settings.retry_max,
+            rejoin_after_leave=settings.rejoin_after_leave,
             snapshot_path=_snapshot_path(settings.data_dir),
             profile=self._profile,
             serf=SerfConfig(reconnect_timeout_s=settings.reconnect_timeout_s),

@@ -62,9 +62,19 @@ class Joiner:
         return contacted
 
     async def keep(
-        self, peers: Sequence[str], remembered: Sequence[Address], interval_s: float
+        self,
+        peers: Sequence[str],
+        remembered: Sequence[Address],
+        interval_s: float,
+        attempts_max: int = 0,
     ) -> None:
-        """Join `peers` (and, while alone, the `remembered`) for ever. Run as a task."""
+        """Join `peers` (and, while alone, the `remembered`) for ever. Run as a task.
+
+        Raises JoinError when `attempts_max` intervals have passed since the start and nobody was
+        ever there; 0 is never. (All rounds of an interval are one attempt.)
+        """
+        now = asyncio.get_running_loop().time
+        gives_up_at = now() + attempts_max * interval_s if attempts_max else float("inf")
         pause_s = FIRST_PAUSE_S
         complained = False
         while True:
@@ -73,11 +83,14 @@ class Joiner:
             if self._has_live_peers():
                 complained = False
                 pause_s = interval_s
+                gives_up_at = float("inf")
+            elif now() >= gives_up_at:
+                raise JoinError("; ".join(reasons) or "nobody was found")
             else:
                 if reasons and not complained and pause_s > 1.0:
                     complained = True
                     log.warning("no peer could be joined yet, retrying", extra={"error": reasons})
-                pause_s = min(pause_s * PAUSE_GROWTH, interval_s)
+                pause_s = min(pause_s * PAUSE_GROWTH, interval_s, max(0.0, gives_up_at - now()))
             if contacted:
                 log.info("joined", extra={"peers": contacted})
             self._alone.clear()

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 
-from callboard.agent.membership.errors import MembershipError, StreamError, UnknownMember
+from callboard.agent.membership.errors import JoinError, StreamError, UnknownMember
 from callboard.agent.membership.joiner import Joiner
 from callboard.agent.membership.log_limit import LogLimit
 from callboard.agent.membership.resolver import Resolver, outgoing_address
@@ -60,8 +60,16 @@ CONFLICT_LOG_LINES_MAX = 2
 class Membership:
     """Who is in the cluster. Create inside a running event loop, then start()."""
 
-    def __init__(self, settings: Settings, *, resolver: Resolver | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        resolver: Resolver | None = None,
+        gave_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`gave_up` is called when `retry_max` attempts to join brought nobody."""
         self._settings = settings
+        self._gave_up = gave_up
         self._loop = asyncio.get_running_loop()
         keyring = (
             Keyring(settings.keys, lambda: secrets.token_bytes(NONCE_BYTES))
@@ -81,6 +89,8 @@ class Membership:
         self._listeners: list[Callable[[MemberEvent], None]] = []
         self._conflict_listeners: list[Callable[[NameConflict], None]] = []
         self._sent: list[tuple[Broadcast, asyncio.Future[None]]] = []
+        self.garbage = 0
+        """Datagrams and streams dropped because they were no gossip of this cluster."""
         self._garbage_log = LogLimit()
         self._conflict_log = LogLimit(CONFLICT_LOG_LINES_MAX)
         self._writer = SnapshotWriter(settings.snapshot_path) if settings.snapshot_path else None
@@ -95,7 +105,7 @@ class Membership:
         """Listen, and begin to look for peers. Raises OSError, MembershipError, ValueError."""
         settings = self._settings
         bind_any = ipaddress.ip_address(settings.bind).is_unspecified
-        advertise = settings.advertise or (_guess_address() if bind_any else settings.bind)
+        advertise = settings.advertise or (outgoing_address() if bind_any else settings.bind)
         source = settings.source or ("" if bind_any else settings.bind)
         profile = settings.profile(settings.name, advertise, settings.advertise_port or PORT)
         transport = Transport(
@@ -140,7 +150,7 @@ class Membership:
         if settings.snapshot_path is not None:
             snapshot = read_snapshot(settings.snapshot_path)
             core.witness_times(snapshot.time, snapshot.event_time, snapshot.query_time)
-            if not snapshot.left:
+            if settings.rejoin_after_leave or not snapshot.left:
                 remembered = tuple(
                     (peer.address, peer.port)
                     for peer in snapshot.peers
@@ -156,9 +166,17 @@ class Membership:
             default_port=settings.port or port,
         )
         if settings.retry_join or remembered:
-            self._spawn(
-                self._joiner.keep(settings.retry_join, remembered, settings.retry_interval_s)
+            self._spawn(self._keep_joined(self._joiner, remembered))
+
+    async def _keep_joined(self, joiner: Joiner, remembered: tuple[Address, ...]) -> None:
+        settings = self._settings
+        attempts_max = settings.retry_max if settings.retry_join else 0
+        try:
+            await joiner.keep(
+                settings.retry_join, remembered, settings.retry_interval_s, attempts_max
             )
+        except JoinError:
+            self._gave_up()
 
     async def leave(self) -> None:
         """Say goodbye, and give it time to spread: a bounded wait. Then call stop()."""
@@ -371,6 +389,7 @@ class Membership:
                 log.exception("a listener of name conflicts failed")
 
     def _garbage_received(self, reason: str, source: Address) -> None:
+        self.garbage += 1
         held_back = self._garbage_log.allow(self._loop.time())
         if held_back is not None:
             log.warning(
@@ -473,12 +492,3 @@ class Membership:
                 peers=peers,
             )
         )
-
-
-def _guess_address() -> str:
-    try:
-        return outgoing_address()
-    except OSError as problem:
-        raise MembershipError(
-            f"no address to advertise could be found ({problem}): give one"
-        ) from None

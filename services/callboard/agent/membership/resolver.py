@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+from callboard.agent.membership.errors import MembershipError
 from callboard.swim.messages import Address
 
 LOOKUPS_MAX = 8
@@ -90,8 +91,13 @@ def system_lookup(host: str) -> list[str]:
 def outgoing_address() -> str:
     """The address that this machine has towards the network; no packet is sent.
 
-    Raises OSError when there is no route: then the address must be given.
+    Raises MembershipError when there is no route: then the address must be given.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): any address off this machine
-        return str(probe.getsockname()[0])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): any address off this machine
+            return str(probe.getsockname()[0])
+    except OSError as problem:
+        raise MembershipError(
+            f"no address to advertise could be found ({problem}): give one"
+        ) from None

@@ -50,6 +50,10 @@ class Settings:
     """Peers, "host", "host:port" or "[v6]:port": joined at start and whenever none is alive."""
     retry_interval_s: float = 30.0
     """The longest pause between two rounds of retry_join; the first rounds come quickly."""
+    retry_max: int = 0
+    """After so many intervals in which nobody was joined the joiner gives up; 0 is never."""
+    rejoin_after_leave: bool = False
+    """Call the remembered peers even if the last run left the cluster."""
     snapshot_path: Path | None = None
     """The file that remembers peers over a restart; None remembers nothing."""
     resolve_timeout_s: float = 5.0

@@ -133,3 +133,26 @@ async def test_agent_that_is_alone_again_looks_at_once() -> None:
         await eventually(lambda: network.known)
     finally:
         task.cancel()
+
+
+async def test_attempts_are_given_up_after_so_many_intervals() -> None:
+    network = Network()
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(JoinError, match=r"10.0.0.1:8301: connection refused"):
+        await network.joiner().keep(["10.0.0.1"], (), 0.1, 2)
+    assert asyncio.get_running_loop().time() - started >= 0.2
+
+
+async def test_agent_that_once_joined_never_gives_up() -> None:
+    network = Network({("10.0.0.1", 8301)})
+    joiner = network.joiner()
+    task = asyncio.create_task(joiner.keep(["10.0.0.1"], (), 0.02, 1))
+    try:
+        await eventually(lambda: network.known)
+        network.known.clear()
+        network.answering.clear()
+        network.called.clear()
+        await eventually(lambda: len(network.called) > 3)
+        assert not task.done()
+    finally:
+        task.cancel()

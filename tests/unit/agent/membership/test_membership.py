@@ -378,6 +378,28 @@ async def test_agent_that_left_does_not_go_back_by_itself(tmp_path: Path) -> Non
         assert read_snapshot(path).left
 
 
+async def test_agent_that_left_goes_back_if_it_shall_rejoin(tmp_path: Path) -> None:
+    path = tmp_path / "local.snapshot"
+    async with agents() as group:
+        one = await group.start("one")
+        two = await group.start("two", snapshot_path=path, retry_join=(one.address,))
+        await eventually(lambda: two.status("one") == "alive")
+        await two.membership.leave()
+        await group.kill(two)
+        again = await group.start("two", snapshot_path=path, rejoin_after_leave=True)
+        await eventually(lambda: again.status("one") == "alive")
+
+
+async def test_giving_up_is_told_and_gossip_goes_on_listening() -> None:
+    async with agents() as group:
+        alone = await group.start(
+            "alone", retry_join=("127.12.0.99:1",), retry_interval_s=0.1, retry_max=2
+        )
+        await eventually(lambda: alone.gave_up == ["alone"])
+        other = await group.start("other", retry_join=(alone.address,))
+        await eventually(lambda: other.status("alone") == "alive")
+
+
 # --- pauses -----------------------------------------------------------------------------------
 
 PAUSED = """
