@@ -35,8 +35,6 @@ from callboard.catalog.validation import (
 
 INTERVAL_MIN_S = 1.0
 DEREGISTER_AFTER_MIN_S = 60.0
-OUTPUT_SIZE_MAX = 4096
-"""Bytes kept of a check's output (Consul: check_output_max_size)."""
 
 SCRIPTS_DISABLED = (
     "Scripts are disabled on this agent from remote calls; to enable, configure"
@@ -95,7 +93,8 @@ class CheckDefinition:
     failures_before_critical: int = 0
     deregister_critical_service_after_s: float = 0.0
     """0 = never; else at least DEREGISTER_AFTER_MIN_S."""
-    output_max_size: int = OUTPUT_SIZE_MAX
+    output_max_size: int = 0
+    """Bytes of output that are kept; 0 is the agent's own limit, which is never exceeded."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What was raised to its minimum, to be logged."""
 
@@ -355,7 +354,7 @@ def _check(fields: Fields) -> CheckDefinition:
         failures_before_warning=fields.number("FailuresBeforeWarning"),
         failures_before_critical=fields.number("FailuresBeforeCritical"),
         deregister_critical_service_after_s=fields.duration_s("DeregisterCriticalServiceAfter"),
-        output_max_size=fields.number("OutputMaxSize") or OUTPUT_SIZE_MAX,
+        output_max_size=fields.number("OutputMaxSize"),
     )
     reason = check_error(check)
     if reason is not None:

@@ -81,6 +81,8 @@ class Agent:
             clock=self.clock,
             rng=rng,
             output_interval_s=settings.check_update_interval_s,
+            output_bytes_max=settings.check_output_bytes_max,
+            discard_output=settings.discard_check_output,
         )
         self.local.on_critical_too_long = self._reap
         self._node_meta = dict(settings.node_meta)

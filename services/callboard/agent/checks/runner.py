@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from callboard.agent.checks.clock import Clock
 from callboard.agent.checks.monitors import IntervalMonitor, TtlMonitor
-from callboard.agent.checks.probes import CLIENT_HEADERS, HttpProbe, Result, TcpProbe
+from callboard.agent.checks.probes import (
+    CLIENT_HEADERS,
+    OUTPUT_BYTES_MAX,
+    HttpProbe,
+    Result,
+    TcpProbe,
+)
 from callboard.agent.checks.thresholds import Thresholds
 from callboard.catalog.definitions import CheckDefinition
 
@@ -29,12 +35,21 @@ class CheckRunner:
     """All monitors of an agent, by check ID."""
 
     def __init__(
-        self, *, clock: Clock, rng: random.Random, observe: Observe, status: Callable[[str], str]
+        self,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        observe: Observe,
+        status: Callable[[str], str],
+        output_bytes_max: int = OUTPUT_BYTES_MAX,
     ) -> None:
+        """`output_bytes_max` is what is kept of any check's output (Consul:
+        check_output_max_size)."""
         self._clock = clock
         self._rng = rng
         self._observe = observe
         self._status = status
+        self._output_bytes_max = output_bytes_max
         self._monitors: dict[str, TtlMonitor | IntervalMonitor] = {}
         self._slots = asyncio.Semaphore(PROBES_MAX)
         self._session: aiohttp.ClientSession | None = None
@@ -72,6 +87,10 @@ class CheckRunner:
         )
         self._monitors[check_id] = interval
         interval.start()
+
+    def output_limit(self, definition: CheckDefinition) -> int:
+        """How many bytes of a check's output are kept: its own limit, if that is lower."""
+        return min(definition.output_max_size or self._output_bytes_max, self._output_bytes_max)
 
     def heard(self, check_id: str, output: str) -> bool:
         """A TTL check was updated from outside; False when the check has no TTL."""
@@ -116,7 +135,7 @@ class CheckRunner:
             body=definition.body,
             tls_skip_verify=definition.tls_skip_verify,
             disable_redirects=definition.disable_redirects,
-            output_bytes_max=definition.output_max_size,
+            output_bytes_max=self.output_limit(definition),
         )
         return lambda: http.run(self._client())
 

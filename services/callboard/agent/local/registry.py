@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from callboard.agent.checks.clock import Clock, TimerHandle
+from callboard.agent.checks.probes import OUTPUT_BYTES_MAX
 from callboard.agent.checks.runner import CheckRunner
 from callboard.agent.local.journal import LocalJournal
 from callboard.agent.local.persistence import CheckStates
@@ -57,12 +58,16 @@ class LocalRegistry:
         clock: Clock,
         rng: random.Random,
         output_interval_s: float = 300.0,
+        output_bytes_max: int = OUTPUT_BYTES_MAX,
+        discard_output: bool = False,
     ) -> None:
+        """Consul's check_update_interval, check_output_max_size and discard_check_output."""
         self._node_name = node_name
         self._journal = journal
         self._states = states
         self._clock = clock
         self._output_interval_s = output_interval_s
+        self._discard_output = discard_output
         self._services: dict[str, ServiceDefinition] = {}
         self._checks: dict[str, LocalCheck] = {}
         self._from_files: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
@@ -70,7 +75,11 @@ class LocalRegistry:
         self._critical: dict[str, TimerHandle] = {}
         self._pusher: Pusher | None = None
         self.runner = CheckRunner(
-            clock=clock, rng=rng, observe=self._observed, status=self._status_of
+            clock=clock,
+            rng=rng,
+            observe=self._observed,
+            status=self._status_of,
+            output_bytes_max=output_bytes_max,
         )
         self.on_critical_too_long: Callable[[str], None] = lambda service_id: None
         """Called with a service ID once its check was critical for longer than allowed."""
@@ -208,7 +217,7 @@ class LocalRegistry:
         self._known(check_id)
         if not self.runner.heard(check_id, output):
             raise LocalError(500, f'CheckID "{check_id}" does not have associated TTL')
-        limit = self._checks[check_id].definition.output_max_size
+        limit = self.runner.output_limit(self._checks[check_id].definition)
         if len(output) > limit:
             output = f"{output[:limit]} ... (captured {limit} of {len(output)} bytes)"
         self._observed(check_id, status, output)
@@ -234,6 +243,8 @@ class LocalRegistry:
             status, output = state.status, state.output
         else:
             status, output = definition.status or CRITICAL, ""
+        if self._discard_output:
+            output = ""
         check = definition.check(
             self._node_name, self._instance(definition.service_id), status=status, output=output
         )
@@ -268,6 +279,8 @@ class LocalRegistry:
         local = self._checks.get(check_id)
         if local is None:
             return
+        if self._discard_output:
+            output = ""
         before = local.check
         remaining_s = self.runner.expires_in_s(check_id)
         self._states.note(check_id, status, output, remaining_s)

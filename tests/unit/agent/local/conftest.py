@@ -59,6 +59,9 @@ async def opened(
     definitions: Definitions | None = None,
     wall: Callable[[], float] = lambda: 1000.0,
     server: bool = True,
+    *,
+    output_bytes_max: int = 4096,
+    discard_output: bool = False,
 ) -> AsyncIterator[Local]:
     """An agent's local side, started; stopped at the end, as a graceful stop does."""
     engine = engine or InstantEngine()
@@ -66,7 +69,15 @@ async def opened(
     journal = LocalJournal(folder)
     states = CheckStates(journal, wall)
     rng = random.Random(1)
-    registry = LocalRegistry(node_name="here", journal=journal, states=states, clock=clock, rng=rng)
+    registry = LocalRegistry(
+        node_name="here",
+        journal=journal,
+        states=states,
+        clock=clock,
+        rng=rng,
+        output_bytes_max=output_bytes_max,
+        discard_output=discard_output,
+    )
 
     async def fetch() -> NodeState:
         store = engine.store

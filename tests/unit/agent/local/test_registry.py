@@ -29,6 +29,10 @@ def check(name: str, **fields: object) -> CheckDefinition:
     return check_from_request(json.dumps({"Name": name, **fields}).encode())
 
 
+def everything_in(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
 async def test_registered_service_is_in_the_catalog_before_the_answer(local: Open) -> None:
     async with local() as here:
         await here.registry.register_service(service(Tags=["rails"]))
@@ -111,6 +115,34 @@ async def test_too_long_an_output_says_how_much_was_kept(local: Open) -> None:
         await here.registry.update_check("c", "passing", "o" * 50)
         kept = here.registry.checks()["c"].check.output
         assert kept == "o" * 20 + " ... (captured 20 of 50 bytes)"
+
+
+@pytest.mark.parametrize(("own", "kept"), [(0, 30), (20, 20), (40, 30)])
+async def test_agents_limit_of_output_is_never_exceeded(local: Open, own: int, kept: int) -> None:
+    async with local(output_bytes_max=30) as here:
+        await here.registry.register_check(check("c", TTL="10s", OutputMaxSize=own))
+        await here.registry.update_check("c", "passing", "o" * 50)
+        output = here.registry.checks()["c"].check.output
+        assert output == "o" * kept + f" ... (captured {kept} of 50 bytes)"
+
+
+async def test_limit_above_consuls_default_is_kept(local: Open) -> None:
+    async with local(output_bytes_max=8192) as here:
+        await here.registry.register_check(check("c", TTL="10s"))
+        await here.registry.update_check("c", "passing", "o" * 8000)
+        assert here.registry.checks()["c"].check.output == "o" * 8000
+
+
+async def test_discarded_output_reaches_neither_catalog_nor_disk(
+    local: Open, tmp_path: Path
+) -> None:
+    async with local(tmp_path, discard_output=True) as here:
+        await here.registry.register_check(check("c", TTL="10s"))
+        await here.registry.update_check("c", "warning", "a secret")
+        shown = here.engine.store.check("here", "c")
+        assert shown is not None
+        assert (shown.status, shown.output) == ("warning", "")
+    assert "a secret" not in everything_in(tmp_path)
 
 
 async def test_replace_existing_checks_drops_the_others(local: Open) -> None:
