@@ -82,11 +82,16 @@ class Raft:
         self.install_handed = False
         self.uncommitted_bytes = 0
         self._proposals: deque[tuple[int, int]] = deque()
+        self._begin_timers()
+        self._begin_outputs()
 
+    def _begin_timers(self) -> None:
+        now = self.now
         self.heartbeat_at = self.transfer_at = self.quorum_from = self.election_at = now
-        self.election_timeout_s = config.election_timeout_s
+        self.election_timeout_s = self.config.election_timeout_s
         election.arm_election_timer(self)
 
+    def _begin_outputs(self) -> None:
         self.campaigns = 0
         """Elections this member stood in (not pre-votes); for metrics."""
         self.stepped_down: Counter[str] = Counter()

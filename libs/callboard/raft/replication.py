@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from callboard.raft.core import Raft
 
 
+PATIENCE = 10
+"""Election timeouts of silence after which no log is kept for a member that was catching up."""
+
+
 # the leader's side ----------------------------------------------------------------------------
 def replicate(raft: Raft) -> None:
     """Send every member what it lacks and may be sent now."""
@@ -250,6 +254,7 @@ def report_snapshot(raft: Raft, member: str, *, ok: bool) -> None:
         return
     progress.probe(progress.pending_snapshot + 1 if ok else progress.match + 1)
     progress.paused = True
+    progress.catching_up = ok
 
 
 def retained_from(raft: Raft, keep_from: int) -> int:
@@ -257,8 +262,9 @@ def retained_from(raft: Raft, keep_from: int) -> int:
     snapshot and needs what follows it, within max_retained_bytes."""
     log = raft.log
     first = keep_from
+    alive_since = raft.now - PATIENCE * raft.config.election_timeout_s
     for progress in raft.progress.values():
-        if progress.catching_up:
+        if progress.catching_up and progress.heard_at >= alive_since:
             first = min(first, max(progress.pending_snapshot, progress.match) + 1)
     first = max(first, log.offset + 1)
     if first < keep_from and log.size > raft.config.max_retained_bytes:

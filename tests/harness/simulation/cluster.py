@@ -50,6 +50,8 @@ class Cluster:
         self._enemy_pace_s = rng.choice((0.06, 0.2, 0.8))
         self._strikes = rng.choice((0.0, 0.02, 0.1))
         """Share of acknowledged writes after which power fails at once somewhere."""
+        self._may_wipe = rng.random() < 0.3
+        """One directory may be lost in this run: more could be a majority's."""
         self._acknowledged = 0
         self._peace = True
         self._quiet = False
@@ -197,6 +199,15 @@ class Cluster:
         elif choice < 0.89:
             self.faults["stall"] += 1
             self.disks[name].stall(self.rng.uniform(0.1, 1.0))
+        elif choice < 0.92:
+            self.members[name].lose_connections()
+        elif choice < 0.94 and self._may_wipe:
+            self._may_wipe = False
+            self.faults["wipe"] += 1
+            self.members[name].wipe()
+            self.schedule.after(
+                self.rng.uniform(0.001, 1.0), lambda: self._boot(self.members[name])
+            )
         else:
             to = self.rng.choice(self.names)
             self.faults["transfer"] += self.members[name].transfer(to)

@@ -84,6 +84,11 @@ class Durable:
         """Drop entries below `keep_from`."""
         self.entries = [entry for entry in self.entries if entry.index >= keep_from]
 
+    def wipe(self) -> None:
+        """Lose everything."""
+        self.hard_state, self.snapshot, self.image = HardState(), None, Image()
+        self.entries, self.known_commit = [], 0
+
     def install(self, metadata: SnapshotMetadata, image: Image) -> None:
         """Replace state and log in one step."""
         self.snapshot, self.image, self.entries = metadata, image, []
@@ -145,6 +150,8 @@ class Member:
         self._raft_class = raft_class
         self._epoch = 0
         self._contexts = 0
+        self._voteless = False
+        self._busy_since = 0.0
         if name in configuration.voters:
             laws.disks[name] = disk.state.holds
         self._forget_memory()
@@ -166,6 +173,7 @@ class Member:
         """Start from what is on the platter."""
         durable = self.disk.state
         self._epoch += 1
+        self._busy_since = self._clock()
         self._forget_memory()
         self.asleep = False
         self.image = durable.image
@@ -173,6 +181,7 @@ class Member:
             node_id=self.name,
             max_inflight=self._tuning.max_inflight,
             max_batch_entries=self._tuning.max_batch_entries,
+            may_vote=not self._voteless,
         )
         initial = InitialState(
             hard_state=durable.hard_state,
@@ -191,6 +200,15 @@ class Member:
             self._epoch += 1
             self.disk.crash()
             self._forget_memory()
+
+    def wipe(self) -> None:
+        """The power goes and the directory is lost: from now on it is a voter without a vote."""
+        self.crash()
+        self.disk.state.wipe()
+        self._voteless = True
+        # Its vote is gone with its copies, so no majority can form without those of the others:
+        # the law of durable copies holds for what it had acknowledged.
+        self._laws.disks[self.name] = lambda index, term: True
 
     def sleep(self) -> None:
         """SIGSTOP: nothing runs, the sockets fill."""
@@ -221,10 +239,16 @@ class Member:
 
     # inputs -------------------------------------------------------------------------------
     def tick(self) -> None:
-        """The timer may be due."""
-        if self.raft is not None and not self.asleep:
-            self.raft.tick(self._clock())
-            self.pump()
+        """The timer may be due, or the disk too late."""
+        if self.raft is None or self.asleep:
+            return
+        now = self._clock()
+        if not self.disk.busy:
+            self._busy_since = now
+        if now - self._busy_since > self.raft.config.election_timeout_s:
+            self.raft.disk_stalled(now)
+        self.raft.tick(now)
+        self.pump()
 
     def receive(self, packet: Packet) -> None:
         """From the network. A snapshot is made whole and durable before the core is told."""
@@ -291,6 +315,13 @@ class Member:
         """The driver sees that a write is not back within the election timeout."""
         if self.raft is not None and not self.asleep and self.disk.busy:
             self.raft.disk_stalled(self._clock())
+            self.pump()
+
+    def lose_connections(self) -> None:
+        """The driver notices that its connections broke."""
+        if self.raft is not None and not self.asleep:
+            for peer in self.raft.membership.others:
+                self.raft.report_unreachable(peer)
             self.pump()
 
     def compact(self, keep: int) -> None:

@@ -60,10 +60,12 @@ class Walk:
             self.double: rng.choice((0, 1, 4)),
             self.lose: rng.choice((0.1, 0.5, 2)),
             self.time_out: rng.choice((0.3, 1, 3)),
+            self.rival: rng.choice((0, 0.3, 1)),
             self.heartbeat: rng.choice((1, 3)),
             self.propose: rng.choice((1, 3)),
             self.persist: rng.choice((2, 4, 12, 30)),
             self.crash: rng.choice((0, 0.1, 0.4, 1)),
+            self.forget: rng.choice((0, 0.3, 1)),
             self.read: rng.choice((0.5, 3)),
             self.cut_off: rng.choice((0, 0.1, 0.3)),
             self.compact: rng.choice((0, 0.1)),
@@ -117,6 +119,11 @@ class Walk:
         self.clocks[name] = max(self.clocks[name], raft.deadline())
         self._tick(name)
 
+    def rival(self) -> None:
+        """Two members campaign at once, for one term."""
+        self.time_out()
+        self.time_out()
+
     def heartbeat(self) -> None:
         """All leaders' heartbeats are due."""
         for name in self._leaders():
@@ -151,6 +158,14 @@ class Walk:
         member = self.members[self._name()]
         member.crash()
         member.boot()
+
+    def forget(self) -> None:
+        """Power fails where it hurts: with writes under way that others may know of."""
+        busy = [member for member in self.members.values() if member.disk.busy]
+        if busy:
+            member = self.rng.choice(busy)
+            member.crash()
+            member.boot()
 
     def compact(self) -> None:
         """A member takes a snapshot."""
