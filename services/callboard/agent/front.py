@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from callboard.agent.cluster import Cluster
+from callboard.agent.debug_config import debug_config
 from callboard.agent.feed_over_rpc import METHOD as FEED
 from callboard.agent.feed_over_rpc import FeedReader, FeedService
 from callboard.agent.http.application import Api, build_api
@@ -33,6 +34,9 @@ from callboard.serve import FanOut, Limits, Request, Server, Stream, TimerWheel
 from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)
+
+UNHEARD_S = 5.0
+"""Without dns_config.allow_stale: a leader not heard for so long is none, and DNS is SERVFAIL."""
 
 
 class Front:
@@ -134,10 +138,7 @@ class Front:
             age_s = lambda: copy.age_s(loop.time())
             self._reader = FeedReader(copy, cluster.client, cluster.directory.alive)
             self._reader.start()
-        recursors = settings.dns.recursors
-        forwarder = (
-            RecursorForwarder(recursors, settings.dns.recursor_timeout_s) if recursors else None
-        )
+        forwarder = self._forwarder() if settings.dns.recursors else None
         for address in settings.dns_addresses:
             dns = DnsServer(
                 view,
@@ -149,6 +150,14 @@ class Front:
             )
             await _named(dns.start(), "dns", address, settings.ports.dns)
             self._dns.append(dns)
+
+    def _forwarder(self) -> RecursorForwarder:
+        dns = self._settings.dns
+        return RecursorForwarder(
+            dns.recursors,
+            dns.recursor_timeout_s,
+            shuffle=self._rng if dns.recursor_strategy == "random" else None,
+        )
 
     def _context(
         self,
@@ -182,6 +191,7 @@ class Front:
             feed=None if feed is None else partial(_open_feed, feed, cluster.engine),
             reload=reload,
             leave=leave,
+            debug_config=debug_config(settings, cluster.node_id),
             stats=lambda: {"serf_lan": cluster.membership.stats()},
             metrics=self.metrics.text,
         )
@@ -215,7 +225,7 @@ def dns_settings(settings: AgentSettings) -> DnsSettings:
         node_meta_txt=dns.enable_additional_node_meta_txt,
         recursors=dns.recursors,
         recursor_timeout_s=dns.recursor_timeout_s,
-        max_stale_s=dns.max_stale_s,
+        max_stale_s=dns.max_stale_s if dns.allow_stale else min(dns.max_stale_s, UNHEARD_S),
         soa=Soa(
             refresh_s=dns.soa.refresh_s,
             retry_s=dns.soa.retry_s,

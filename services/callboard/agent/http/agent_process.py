@@ -84,7 +84,8 @@ class AgentProcessEndpoints:
         return json_answer(render.json(document))
 
     def _stats(self) -> Mapping[str, Mapping[str, str]]:
-        engine = self._context.engine
+        context = self._context
+        engine = context.engine
         leader = engine.leader
         stats: dict[str, dict[str, str]] = {
             "agent": {
@@ -96,7 +97,8 @@ class AgentProcessEndpoints:
                 "leader": _text(engine.is_leader),
                 "leader_addr": leader.address if leader is not None else "",
                 "server": _text(self._context.server),
-                "bootstrap": "false",
+                "acl": "disabled",
+                "bootstrap": _text(context.debug_config.get("Bootstrap") is True),
                 "known_datacenters": "1",
             },
             "raft": {
