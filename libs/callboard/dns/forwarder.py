@@ -2,15 +2,17 @@
 
 Each question goes out from a socket of its own, so from a port the system chose at random, under a
 random ID; an answer counts only if it comes from where it was asked, with that ID and that question
-(RFC 5452). Recursors are tried in order; only a silent one, or a SERVFAIL-class answer, moves on to
-the next. Identical questions in flight share one: besides the saving, a loop (a recursor that asks
-us back) ends there. Nothing is kept: that is the recursor's work.
+(RFC 5452). Recursors are tried in order, or in one drawn for each question; only a silent one, or a
+SERVFAIL-class answer, moves on to the next. Identical questions in flight share one: besides the
+saving, a loop (a recursor that asks us back) ends there. Nothing is kept: that is the recursor's
+work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 import socket
 from collections.abc import Sequence
@@ -49,10 +51,19 @@ def recursor_address(text: str) -> Address:
 class RecursorForwarder:
     """The `Forwarder` of a DNS server."""
 
-    def __init__(self, recursors: Sequence[str], timeout_s: float = 2.0) -> None:
-        """`timeout_s` is for each recursor. Raises ValueError, as `recursor_address`."""
+    def __init__(
+        self,
+        recursors: Sequence[str],
+        timeout_s: float = 2.0,
+        *,
+        shuffle: random.Random | None = None,
+    ) -> None:
+        """`timeout_s` is for each recursor; `shuffle` draws their order for each question, None
+        leaves it as it is (Consul: recursor_strategy). Raises ValueError, as `recursor_address`.
+        """
         self._recursors = [recursor_address(text) for text in recursors]
         self._timeout_s = timeout_s
+        self._shuffle = shuffle
         self._flights: dict[tuple[bytes, bool], asyncio.Future[bytes | None]] = {}
         self.failures = 0
         """Questions no recursor answered."""
@@ -82,7 +93,10 @@ class RecursorForwarder:
         if not isinstance(query, Query):
             return None
         last: bytes | None = None
-        for recursor in self._recursors:
+        recursors = self._recursors
+        if self._shuffle is not None:
+            recursors = self._shuffle.sample(recursors, len(recursors))
+        for recursor in recursors:
             ours = secrets.token_bytes(2) + packet[2:]
             try:
                 async with asyncio.timeout(self._timeout_s):

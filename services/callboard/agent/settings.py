@@ -60,7 +60,7 @@ class DnsSettings:
     service_ttl_s: Mapping[str, float] = field(default_factory=dict)
     """TTL by service name, "prefix*" or "*"; the exact name wins, then the longest prefix."""
     allow_stale: bool = True
-    """Answer without asking the leader."""
+    """Answer from what this agent holds; False: only while a leader is heard."""
     max_stale_s: float = 87600 * HOUR_S
     """Older state than this is not answered from."""
     only_passing: bool = False
@@ -73,12 +73,11 @@ class DnsSettings:
     """Most address records of any answer; 0 = no limit."""
     enable_additional_node_meta_txt: bool = True
     """Node meta as TXT records in ADDITIONAL."""
-    disable_compression: bool = False
     soa: Soa = Soa()
     recursors: tuple[str, ...] = ()
     """Resolvers asked for names outside the domain: "ip" or "ip:port" [recursors, top level]."""
     recursor_strategy: str = "sequential"
-    """sequential or random."""
+    """sequential: in their order; random: in an order drawn for each question."""
     recursor_timeout_s: float = 2.0
 
 
@@ -170,8 +169,6 @@ class AgentSettings:
     by allow_plain too: then every address, as Consul's."""
     advertise_address: str = LOOPBACK
     """The IP address other agents use for us [advertise_addr]."""
-    advertise_name: str = ""
-    """The name `advertise_address` was found by, "" when an address was given."""
     http_addresses: tuple[str, ...] = (LOOPBACK,)
     """The HTTP API listens on each of these [client_addr, addresses.http]."""
     https_addresses: tuple[str, ...] = (LOOPBACK,)
@@ -190,8 +187,9 @@ class AgentSettings:
     """Joined until one answers; names are resolved anew at each attempt [retry_join]."""
     retry_interval_s: float = 30.0
     retry_max: int = 0
-    """Attempts of retry_join; 0 = for ever."""
+    """Intervals after which an agent that joined nobody leaves; 0 = never."""
     rejoin_after_leave: bool = False
+    """Call the peers of last time even after a leave."""
     encrypt_key: bytes = b""
     """Gossip's key, 16, 24 or 32 bytes; empty = gossip in the clear [encrypt, base64]."""
 
@@ -211,7 +209,9 @@ class AgentSettings:
     check_update_interval_s: float = 300.0
     """A check whose output alone changed is sent at most this often."""
     check_output_bytes_max: int = 4096
+    """What is kept of a check's output; a check may have a lower limit of its own."""
     discard_check_output: bool = False
+    """Keep nothing of it."""
 
     dns: DnsSettings = DnsSettings()
     gossip: GossipSettings = GossipSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import cast
 
@@ -172,6 +173,19 @@ async def test_recursor_that_is_not_there_is_passed_over() -> None:
     async with recursor(good) as upstream:
         forwarder = RecursorForwarder(["127.0.0.1:9", upstream.address], timeout_s=1)
         assert await forwarder.ask(ASKED.to_wire(), tcp=False)
+
+
+@pytest.mark.parametrize(("shuffle", "first"), [(None, 1), (random.Random(1), 2)])
+async def test_order_of_recursors_is_kept_or_drawn(
+    shuffle: random.Random | None, first: int
+) -> None:
+    async with recursor(good) as one, recursor(good) as two:
+        forwarder = RecursorForwarder([one.address, two.address], shuffle=shuffle)
+        for number in range(20):
+            packet = query(f"n{number}.example.com", "A").to_wire()
+            assert await forwarder.ask(packet, tcp=False)
+        assert len([each for each in (one, two) if each.asked]) == first
+        assert len(one.asked) + len(two.asked) == 20
 
 
 async def test_truncated_answer_is_fetched_over_tcp_for_a_tcp_client_only() -> None:

@@ -1,7 +1,7 @@
 """Turn what a user wrote for an address into IP addresses, or say why not.
 
-Names are resolved once here (compose gives hosts by name); `AgentSettings` keeps the name beside
-the address where others must resolve it anew. go-sockaddr templates are refused by name.
+Names are resolved once here (compose gives hosts by name): what we bind and advertise is an
+address. go-sockaddr templates are refused by name.
 """
 
 from __future__ import annotations
@@ -48,11 +48,8 @@ def _outgoing_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def ip_of(key: str, text: str, resolve: Resolve) -> tuple[str, str]:
-    """(IP address, name) of an address or host name; the name is "" for an address.
-
-    Raises ConfigurationError naming `key`.
-    """
+def ip_of(key: str, text: str, resolve: Resolve) -> str:
+    """The IP address of an address or host name. Raises ConfigurationError naming `key`."""
     word = text.strip()
     if "{{" in word:
         raise ConfigurationError(
@@ -63,18 +60,18 @@ def ip_of(key: str, text: str, resolve: Resolve) -> tuple[str, str]:
         raise ConfigurationError(f"{key}: unix sockets are not served yet: write an IP address")
     literal = word.removeprefix("[").removesuffix("]")
     try:
-        return str(ipaddress.ip_address(literal)), ""
+        return str(ipaddress.ip_address(literal))
     except ValueError:
         pass
     try:
-        return resolve(word), word
+        return resolve(word)
     except (OSError, UnicodeError) as problem:
         raise ConfigurationError(f"{key}: {word!r} cannot be resolved: {problem}") from problem
 
 
 def ips_of(key: str, text: str, resolve: Resolve) -> tuple[str, ...]:
     """The addresses in a text that separates them by spaces. Raises ConfigurationError."""
-    found = dict.fromkeys(ip_of(key, word, resolve)[0] for word in text.split())
+    found = dict.fromkeys(ip_of(key, word, resolve) for word in text.split())
     if not found:
         raise ConfigurationError(f"{key} cannot be empty")
     return tuple(found)

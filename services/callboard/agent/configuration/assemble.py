@@ -55,8 +55,7 @@ _DNS = {
         f"dns_config.{name}": name
         for name in (
             *("allow_stale", "only_passing", "enable_truncate", "udp_answer_limit"),
-            *("a_record_limit", "enable_additional_node_meta_txt", "disable_compression"),
-            "recursor_strategy",
+            *("a_record_limit", "enable_additional_node_meta_txt", "recursor_strategy"),
         )
     },
     "dns_config.node_ttl": "node_ttl_s",
@@ -230,18 +229,16 @@ def _leaving(given: Mapping[str, Value], settings: AgentSettings) -> dict[str, o
 def _addresses(given: Mapping[str, Value], ports: Ports, resolve: Resolve) -> dict[str, object]:
     everywhere = given.get("allow_plain") and own_address(resolve)
     default = "0.0.0.0" if everywhere else "127.0.0.1"
-    bind, bind_name = ip_of("bind_addr", str(given.get("bind_addr", default)), resolve)
-    advertise, name = _advertise(given, bind, bind_name, resolve)
+    bind = ip_of("bind_addr", str(given.get("bind_addr", default)), resolve)
     client = str(given.get("client_addr", "127.0.0.1"))
     source = str(given.get("source_addr", ""))
     if source:
-        source = ip_of("source_addr", source, resolve)[0]
+        source = ip_of("source_addr", source, resolve)
     elif is_loopback(bind) and bind != "127.0.0.1":
         source = bind
     changes: dict[str, object] = {
         "bind_address": bind,
-        "advertise_address": advertise,
-        "advertise_name": name,
+        "advertise_address": _advertise(given, bind, resolve),
         "source_address": source,
     }
     for listener in ("http", "https", "dns"):
@@ -252,21 +249,19 @@ def _addresses(given: Mapping[str, Value], ports: Ports, resolve: Resolve) -> di
     return changes
 
 
-def _advertise(
-    given: Mapping[str, Value], bind: str, bind_name: str, resolve: Resolve
-) -> tuple[str, str]:
-    """(address, name) that others use; must be one address that means us alone."""
+def _advertise(given: Mapping[str, Value], bind: str, resolve: Resolve) -> str:
+    """The address that others use; must be one that means us alone."""
     text = str(given.get("advertise_addr", ""))
     if text:
-        address, name = ip_of("advertise_addr", text, resolve)
+        address = ip_of("advertise_addr", text, resolve)
         if address in UNSPECIFIED:
             raise ConfigurationError("Advertise address cannot be 0.0.0.0, :: or [::]")
-        return address, name
+        return address
     if bind not in UNSPECIFIED:
-        return bind, bind_name
+        return bind
     found = own_address(resolve)
     if not found:
         raise ConfigurationError(
             f"bind_addr is {bind} and no address to advertise was found: say -advertise"
         )
-    return found, ""
+    return found

@@ -166,11 +166,10 @@ def test_bind_is_the_default_of_client_and_source() -> None:
     assert settings("-client=127.0.0.1", BIND="127.0.0.2").http_addresses == ("127.0.0.1",)
 
 
-def test_names_are_resolved_and_kept() -> None:
+def test_names_are_resolved() -> None:
     found = settings("-bind=agent-1")
     assert (found.bind_address, found.advertise_address) == ("172.30.0.11", "172.30.0.11")
-    assert found.advertise_name == "agent-1"
-    assert settings("-advertise=agent-1").advertise_name == "agent-1"
+    assert settings("-advertise=agent-1").advertise_address == "172.30.0.11"
 
 
 def test_allow_plain_binds_every_address_and_advertises_one(
