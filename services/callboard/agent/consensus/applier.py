@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -41,6 +40,7 @@ class Applier:
         on_failed: Callable[[Exception], None],
         hash_interval: int,
         on_hash_due: Callable[[int], None],
+        now: Callable[[], float],
     ) -> None:
         """`after_slice(applied index)` is called once after each slice; `on_hash_due(index)` just
         after an entry whose index is a multiple of `hash_interval` was applied."""
@@ -51,6 +51,7 @@ class Applier:
         self._on_failed = on_failed
         self._hash_interval = hash_interval
         self._on_hash_due = on_hash_due
+        self._now = now
         self._queue: deque[Entry] = deque()
         self._running = False
         self._paused = False
@@ -111,12 +112,12 @@ class Applier:
         self._running = False
         if self._paused:
             return
-        ends_at = time.perf_counter() + SLICE_S
+        ends_at = self._now() + SLICE_S
         try:
             while self._queue:
                 for _ in range(min(ENTRIES_PER_LOOK, len(self._queue))):
                     self._apply(self._queue.popleft())
-                if time.perf_counter() >= ends_at:
+                if self._now() >= ends_at:
                     break
         except Exception as problem:
             self._on_failed(problem)

@@ -18,7 +18,6 @@ from callboard.agent.consensus.applier import Overwritten
 from callboard.agent.consensus.formation import Formation
 from callboard.agent.consensus.identity import ClusterMark, load_mark, save_mark
 from callboard.agent.consensus.member import Hooks, RaftMember, ReadDropped
-from callboard.agent.consensus.network import PeerNetwork
 from callboard.agent.consensus.remote import RemoteProposals, RemoteReads
 from callboard.agent.consensus.segment_log import (
     MAX_ENTRY_BYTES,
@@ -84,7 +83,7 @@ class RaftDriver:
         self._listeners: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._started_at = surroundings.now()
-        self._network = PeerNetwork(
+        self._network = surroundings.network(
             surroundings.dialer,
             surroundings.server,
             surroundings.address_of,
@@ -137,7 +136,7 @@ class RaftDriver:
         if member is not None:
             await member.stop(STOP_WRITE_TIMEOUT_S)
         if self._inbox is not None:
-            self._inbox.stop()
+            await self._inbox.stop(STOP_WRITE_TIMEOUT_S)
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Be called, on the loop, whenever leader, term, role or readiness changed."""
@@ -362,7 +361,7 @@ class RaftDriver:
         if recovered.snapshot is not None:
             around.state.restore(recovered.snapshot, store.chunks(recovered.snapshot))
         store.clean(recovered.snapshot)
-        self._inbox = SnapshotInbox(store)
+        self._inbox = SnapshotInbox(store, around.disk_thread("snapshots"))
         snapshotting = self._snapshotting = Snapshotting(
             self._settings, around.state, self._inbox, self._network, recovered.snapshot
         )
@@ -382,6 +381,7 @@ class RaftDriver:
                 on_failed=self._fatal,
             ),
             may_vote=mark.may_vote,
+            log_thread=around.disk_thread("raft-log"),
             now=around.now,
             rng=around.rng,
         )

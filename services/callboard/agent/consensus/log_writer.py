@@ -1,20 +1,18 @@
 """Group commit: a thread of its own writes the log, one write in flight, the next gathering.
 
 What Readies ask to persist while a write is out becomes one batch; messages that had to wait for
-it are released when it is durable. Never the loop's default executor: a hung name look-up there
-would queue before the log.
+it are released when it is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from callboard.agent.consensus.disk_thread import DiskThread
 from callboard.agent.consensus.segment_log import SegmentLog
 from callboard.raft.messages import Entry, HardState, Message, SnapshotMetadata
 from callboard.raft.ready import Ready
@@ -63,6 +61,7 @@ class LogWriter:
     def __init__(
         self,
         segment_log: SegmentLog,
+        thread: DiskThread,
         *,
         now: Callable[[], float],
         on_durable: Callable[[WriteBatch], None],
@@ -71,6 +70,7 @@ class LogWriter:
         """`on_durable` and `on_failed` are called on the loop; after a failure nothing more is
         written, ever (I11)."""
         self._log = segment_log
+        self._thread = thread
         self._now = now
         self._on_durable = on_durable
         self._on_failed = on_failed
@@ -78,11 +78,6 @@ class LogWriter:
         self._in_flight: WriteBatch | _Step | None = None
         self._began_at = 0.0
         self._failed = False
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        self._jobs: queue.SimpleQueue[WriteBatch | _Step | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="raft-log", daemon=True)
-        self._thread.start()
 
     @property
     def idle(self) -> bool:
@@ -135,8 +130,7 @@ class LogWriter:
             except TimeoutError:
                 log.warning("left a write of the log behind that does not come back")
                 return
-            self._jobs.put(None)
-        await self._ended.wait()
+        await self._thread.end()
         self._log.close()
 
     def _step(self, work: Callable[[SegmentLog], None], done: Callable[[], None]) -> None:
@@ -145,9 +139,9 @@ class LogWriter:
 
     def _next(self) -> None:
         if self._in_flight is None and self._waiting and not self._failed:
-            self._in_flight = self._waiting.popleft()
+            job = self._in_flight = self._waiting.popleft()
             self._began_at = self._now()
-            self._jobs.put(self._in_flight)
+            self._thread.submit(lambda: self._work(job), lambda _: self._finished(job), self._fail)
 
     def _finished(self, job: WriteBatch | _Step) -> None:
         self._in_flight = None
@@ -162,25 +156,9 @@ class LogWriter:
         self._failed = True
         self._on_failed(problem)
 
-    def _work(self) -> None:
-        """The thread: no Python is run here beyond encoding and one system call."""
-        self._work_jobs()
-        self._tell(self._ended.set)
-
-    def _work_jobs(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                if isinstance(job, WriteBatch):
-                    self._log.append(job.entries, job.hard_state, job.commit)
-                else:
-                    job.work(self._log)
-            except Exception as problem:
-                self._tell(self._fail, problem)
-                return
-            self._tell(self._finished, job)
-
-    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:
-            pass  # The loop is closed: the program is past caring.
+    def _work(self, job: WriteBatch | _Step) -> None:
+        """In the thread: no Python is run here beyond encoding and one system call."""
+        if isinstance(job, WriteBatch):
+            self._log.append(job.entries, job.hard_state, job.commit)
+        else:
+            job.work(self._log)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from callboard.agent.consensus.applier import Applier
+from callboard.agent.consensus.disk_thread import DiskThread
 from callboard.agent.consensus.log_writer import LogWriter, WriteBatch
 from callboard.agent.consensus.network import Network
 from callboard.agent.consensus.segment_log import Recovered, SegmentLog
@@ -76,6 +77,7 @@ class RaftMember:
         network: Network,
         hooks: Hooks,
         may_vote: bool,
+        log_thread: DiskThread,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
@@ -124,8 +126,11 @@ class RaftMember:
             on_failed=self.fail,
             hash_interval=settings.state_hash_interval,
             on_hash_due=hooks.on_hash_due,
+            now=now,
         )
-        self.writer = LogWriter(opened, now=now, on_durable=self._durable, on_failed=self.fail)
+        self.writer = LogWriter(
+            opened, log_thread, now=now, on_durable=self._durable, on_failed=self.fail
+        )
 
     def start(self, *, eager: bool = False) -> None:
         """Link with the others and let time run. `eager`: the cluster was founded just now, and

@@ -38,6 +38,21 @@ class Network(Protocol):
     async def stop(self) -> None: ...
 
 
+class NetworkFactory(Protocol):
+    """Makes a member's network; the arguments are PeerNetwork's."""
+
+    def __call__(
+        self,
+        dialer: Dialer,
+        server: RpcServer,
+        address_of: Callable[[str], str | None],
+        rng: random.Random,
+        *,
+        receive: Callable[[Message, bool], None],
+        inbox: Callable[[], SnapshotInbox | None],
+    ) -> Network: ...
+
+
 class PeerNetwork:
     """Links to every other member over RPC connections."""
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from callboard.agent.consensus.disk import Disk
+from callboard.agent.consensus.disk_thread import DiskThread, LoopThread
+from callboard.agent.consensus.network import NetworkFactory, PeerNetwork
 from callboard.agent.ports import StateMachine
 from callboard.agent.rpc import Dialer, RpcClient, RpcServer
 
@@ -34,5 +36,8 @@ class Surroundings:
     """The process must leave; why. Called once."""
     state_hash: Callable[[], int] | None = None
     """Hash of the state machine's state, to be compared between agents (I12)."""
+    network: NetworkFactory = PeerNetwork
+    disk_thread: Callable[[str], DiskThread] = LoopThread
+    """Begins a thread of this name; called on the loop."""
     now: Callable[[], float] = time.monotonic
     rng: random.Random

@@ -12,12 +12,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import msgspec
 
 from callboard.agent.consensus.disk import DiskFile
+from callboard.agent.consensus.disk_thread import DiskThread
 from callboard.agent.consensus.snapshots import SnapshotCorrupt, SnapshotIntake, SnapshotStore
 from callboard.agent.rpc.connection import FramedConnection
 from callboard.agent.rpc.dialing import Dialed
@@ -70,29 +70,35 @@ _END = msgspec.msgpack.Decoder(End)
 class SnapshotInbox:
     """The snapshots of this agent with the thread that reads and writes them."""
 
-    def __init__(self, store: SnapshotStore) -> None:
+    def __init__(self, store: SnapshotStore, thread: DiskThread) -> None:
         self.store = store
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
+        self._thread = thread
         self._current: _Receiving | None = None
+        self._ended = False
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Do disk work in the snapshots' own thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, work, *arguments)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def done(result: T) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        def failed(problem: Exception) -> None:
+            if not future.done():
+                future.set_exception(problem)
+
+        self._thread.submit(lambda: work(*arguments), done, failed)
+        return await future
 
     def abandon(self, intake: SnapshotIntake) -> None:
         """Remove what was received, in the same thread: a write may be under way there."""
 
-        def remove() -> None:
-            try:
-                intake.abandon()
-            except OSError as problem:
-                log.warning("cannot remove a partial snapshot", extra={"reason": str(problem)})
+        def failed(problem: Exception) -> None:
+            log.warning("cannot remove a partial snapshot", extra={"reason": str(problem)})
 
-        try:
-            self._executor.submit(remove)
-        except RuntimeError:
-            pass  # The thread has ended: the next start removes it.
+        if not self._ended:  # (else the next start removes it)
+            self._thread.submit(intake.abandon, lambda _: None, failed)
 
     def receiver(
         self, peer: Peer, connection: FramedConnection, deliver: Callable[[Message], None]
@@ -103,11 +109,16 @@ class SnapshotInbox:
         self._current = _Receiving(self, peer, connection, deliver)
         return self._current
 
-    def stop(self) -> None:
-        """End the transfers and the thread; waits for a write under way."""
+    async def stop(self, timeout_s: float) -> None:
+        """End the transfers and the thread; waits so long for a write under way."""
         if self._current is not None:
-            self._current.give_up("the agent stops")
-        self._executor.shutdown(wait=True)
+            await self._current.stop()
+        self._ended = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._thread.end()
+        except TimeoutError:
+            log.warning("left the write of a snapshot behind that does not come back")
 
 
 class _Receiving:
@@ -153,6 +164,11 @@ class _Receiving:
         self._connection.abort(reason)
         if self._task is not None:
             self._task.cancel()
+
+    async def stop(self) -> None:
+        self.give_up("the agent stops")
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def _start(self, begin: Begin) -> None:
         try:

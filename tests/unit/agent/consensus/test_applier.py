@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from tests.harness.eventually import eventually
@@ -29,6 +28,7 @@ class Setting:
             on_failed=self.failed.append,
             hash_interval=4,
             on_hash_due=self.hashed.append,
+            now=time.perf_counter,
         )
 
 

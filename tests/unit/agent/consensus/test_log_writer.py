@@ -8,6 +8,7 @@ import time
 from tests.harness.eventually import eventually
 
 from callboard.agent.consensus.disk import MemoryDisk
+from callboard.agent.consensus.disk_thread import LoopThread
 from callboard.agent.consensus.log_writer import LogWriter, WriteBatch
 from callboard.agent.consensus.segment_log import create_log, open_log
 from callboard.raft.messages import (
@@ -59,6 +60,7 @@ class Writing:
         self.disk.before = self._before
         self.writer = LogWriter(
             opened,
+            LoopThread("raft-log"),
             now=time.monotonic,
             on_durable=self.durable.append,
             on_failed=self.failed.append,

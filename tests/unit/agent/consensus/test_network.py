@@ -11,6 +11,7 @@ import pytest
 from tests.harness.eventually import eventually
 
 from callboard.agent.consensus.disk import MemoryDisk
+from callboard.agent.consensus.disk_thread import LoopThread
 from callboard.agent.consensus.network import PeerNetwork
 from callboard.agent.consensus.snapshots import SnapshotStore, file_name
 from callboard.agent.consensus.transfer import Begin, Chunk, End, SnapshotInbox
@@ -38,7 +39,7 @@ class Side:
         self.server = RpcServer(self.local)
         self.dialer = Dialer(self.local)
         self.disk = MemoryDisk(remembers=True)
-        self.inbox = SnapshotInbox(SnapshotStore(self.disk, "cluster"))
+        self.inbox = SnapshotInbox(SnapshotStore(self.disk, "cluster"), LoopThread("snapshots"))
         self.taking = True
         self.received: list[tuple[Message, bool]] = []
         self.network = PeerNetwork(
@@ -70,7 +71,7 @@ async def two_ends() -> AsyncIterator[tuple[Side, Side]]:
         for end in ends:
             await end.network.stop()
             await end.server.stop()
-            end.inbox.stop()
+            await end.inbox.stop(5.0)
 
 
 async def raw(end: Side, to: Side, channel: Channel) -> Dialed:
