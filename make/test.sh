@@ -38,7 +38,8 @@ if docker info >/dev/null 2>&1 && make/toolchain.sh; then
   step "images"
   "${PYTHON:-python3}" make/environment.py $fresh
   docker compose --progress quiet build $no_cache
-  step "the integration suite runs in containers"
+  if [ "$BUDGET" = ci ]; then also=' and on local processes'; else also=''; fi
+  step "the integration suite runs in containers$also"
 else
   step "no container engine answers: the integration suite runs on local processes"
 fi
