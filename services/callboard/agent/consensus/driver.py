@@ -16,7 +16,7 @@ import msgspec
 
 from callboard.agent.consensus.applier import Overwritten
 from callboard.agent.consensus.formation import Formation
-from callboard.agent.consensus.identity import ClusterMark, load_mark, save_mark
+from callboard.agent.consensus.identity import ClusterMark, keep_mark, load_mark
 from callboard.agent.consensus.member import Hooks, RaftMember, ReadDropped
 from callboard.agent.consensus.remote import RemoteProposals, RemoteReads
 from callboard.agent.consensus.segment_log import (
@@ -104,10 +104,8 @@ class RaftDriver:
         if has_log(raft):
             cluster, size = mark.cluster_id if mark else "", self._settings.segment_bytes
             opened, recovered = open_log(raft, cluster, segment_bytes=size)
-            if mark is None:
-                mark = ClusterMark(recovered.cluster_id, recovered.configuration.voters)
-                save_mark(self._around.data, mark)
-            self._run(mark, opened, recovered)
+            mark = mark or ClusterMark(recovered.cluster_id, recovered.configuration.voters)
+            self._run(keep_mark(self._around.data, raft, mark), opened, recovered)
         elif mark is not None:
             self._run_without_vote(mark)
         else:
@@ -330,7 +328,7 @@ class RaftDriver:
         try:
             opened, recovered = self._create_log(mark)
             # After the log: a mark without a log means that the log was lost.
-            save_mark(self._around.data, mark)
+            mark = keep_mark(self._around.data, self._around.raft, mark)
         except (LogFailed, OSError) as problem:
             self._fatal(problem)
             return
@@ -339,7 +337,7 @@ class RaftDriver:
 
     def _run_without_vote(self, mark: ClusterMark) -> None:
         mark = msgspec.structs.replace(mark, may_vote=False)
-        save_mark(self._around.data, mark)
+        mark = keep_mark(self._around.data, self._around.raft, mark)
         log.error(
             "the raft log is gone but this node was a voter: it follows without a vote, for it "
             "cannot know what it promised; replace it by a server with an empty data directory",
@@ -434,8 +432,8 @@ class RaftDriver:
         member, mark = self._member, self._mark
         if member is not None and mark is not None and member.core.voteless and mark.may_vote:
             # What the core found out about its directory must outlive this process.
-            self._mark = msgspec.structs.replace(mark, may_vote=False)
-            save_mark(self._around.data, self._mark)
+            mark = msgspec.structs.replace(mark, may_vote=False)
+            self._mark = keep_mark(self._around.data, self._around.raft, mark)
         for listener in self._listeners:
             listener()
 

@@ -3,6 +3,7 @@
     node-id        the UUID of this node
     cluster.json   written once the server belongs to a cluster: its id, the voters it was formed
                    with, and whether this server may vote
+    raft/voteless  there once the vote was lost: losing cluster.json then does not give it back
 
 A voter's identity lives in its directory. Log gone but mark there: the vote it once gave is
 forgotten, so it must not vote again. Everything gone: it gets a new id, and is a stranger.
@@ -18,6 +19,9 @@ from callboard.agent.consensus.disk import Disk
 
 NODE_ID_FILE = "node-id"
 MARK_FILE = "cluster.json"
+VOTELESS_FILE = "voteless"
+"""Beside the log."""
+FORMAT = 1
 _NAMESPACE = uuid.UUID("6a0e4f0e-52f5-4d7b-9d3e-2f1d6c0f8b11")
 
 
@@ -31,7 +35,11 @@ class ClusterMark(msgspec.Struct, frozen=True):
     cluster_id: str
     voters: tuple[str, ...]
     may_vote: bool = True
-    format: int = 1
+    format: int = FORMAT
+
+
+class _Format(msgspec.Struct):
+    format: int = FORMAT
 
 
 def cluster_id_of(datacenter: str, voters: tuple[str, ...]) -> str:
@@ -68,9 +76,28 @@ def load_mark(disk: Disk) -> ClusterMark | None:
     data = file.read(0, file.size())
     file.close()
     try:
+        found = msgspec.json.decode(data, type=_Format).format
+        if found != FORMAT:
+            raise IdentityError(
+                f"file {MARK_FILE}: format {found} is unknown: a newer version wrote it"
+            )
         return msgspec.json.decode(data, type=ClusterMark)
     except msgspec.MsgspecError as problem:
         raise IdentityError(f"file {MARK_FILE}: {problem}") from problem
+
+
+def keep_mark(data: Disk, raft: Disk, mark: ClusterMark) -> ClusterMark:
+    """Keep the mark, durably, and a lost vote beside the log as well; the mark as it is kept.
+
+    A vote that either place says is lost is lost. Raises OSError.
+    """
+    if VOTELESS_FILE in raft.names():
+        mark = msgspec.structs.replace(mark, may_vote=False)
+    elif not mark.may_vote:
+        write_whole(raft, VOTELESS_FILE, b"this server has no vote\n")
+    if load_mark(data) != mark:
+        save_mark(data, mark)
+    return mark
 
 
 def save_mark(disk: Disk, mark: ClusterMark) -> None:

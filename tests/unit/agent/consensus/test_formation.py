@@ -6,6 +6,7 @@ import logging
 import uuid
 from dataclasses import replace
 
+import msgspec
 import pytest
 from tests.harness.eventually import eventually
 from tests.harness.raft_cluster import FAST, Cluster, Server, cluster
@@ -15,6 +16,7 @@ from callboard.agent.consensus.identity import (
     ClusterMark,
     IdentityError,
     cluster_id_of,
+    keep_mark,
     load_mark,
     load_node_id,
     save_mark,
@@ -68,6 +70,25 @@ def test_damaged_mark_is_refused() -> None:
     disk.create("cluster.json").write(0, b"{")
     with pytest.raises(IdentityError, match=r"cluster\.json"):
         load_mark(disk)
+
+
+def test_mark_of_an_unknown_format_is_refused_by_name() -> None:
+    disk = MemoryDisk()
+    disk.create("cluster.json").write(0, b'{"format":2,"cluster_id":7}')
+    with pytest.raises(IdentityError, match=r"file cluster\.json: format 2 is unknown"):
+        load_mark(disk)
+
+
+@pytest.mark.parametrize("gone", ["cluster.json", "voteless"])
+def test_lost_vote_stays_lost_when_one_record_of_it_is_gone(gone: str) -> None:
+    data, raft = MemoryDisk(), MemoryDisk()
+    mark = ClusterMark("c", ("a", "b", "c"))
+    lost = keep_mark(data, raft, msgspec.structs.replace(mark, may_vote=False))
+    (data if gone in data.names() else raft).remove(gone)
+    assert not lost.may_vote
+    assert keep_mark(data, raft, load_mark(data) or mark) == lost
+    assert "voteless" in raft.names()
+    assert load_mark(data) == lost
 
 
 def test_cluster_id_is_the_same_whoever_works_it_out() -> None:
@@ -162,6 +183,30 @@ async def test_founder_that_lost_its_log_follows_without_a_vote() -> None:
         await lost.start(seed=2)
         await eventually(lambda: lost.state.commands == [b"one"])
         assert "lost its log" in (lost.driver.trouble() or "")
+
+
+async def test_losing_the_mark_as_well_does_not_give_a_lost_vote_back() -> None:
+    async with cluster(3) as made:
+        leader = await made.leader()
+        await leader.driver.propose(b"one")
+        lost = (await made.followers())[0]
+        await lost.crash()
+        lost.raft = MemoryDisk(remembers=True)
+        await lost.start(seed=1)
+        await eventually(lambda: lost.state.commands == [b"one"])
+        await lost.crash()
+        lost.data.remove("cluster.json")
+        await lost.start(seed=2)
+        assert "lost its log" in (lost.driver.trouble() or "")
+
+
+async def test_founder_whose_mark_was_not_written_any_more_keeps_its_vote() -> None:
+    async with cluster(3) as made:
+        follower = (await made.followers())[0]
+        await follower.crash()
+        follower.data.remove("cluster.json")
+        await follower.start(seed=1)
+        await eventually(lambda: follower.driver.trouble() is None)
 
 
 async def test_late_founder_joins_the_cluster_the_others_founded() -> None:
