@@ -189,7 +189,7 @@ async def _live(start: Callable[[Lifecycle], Awaitable[None]]) -> int:
         elif not starting.cancelled() and (problem := starting.exception()) is not None:
             log.error("start failed: %s", problem, exc_info=_story(problem))
             life.stop("start failed", 1)
-        await life.ended()
+        await ended
         await life.stop_all()
     finally:
         ended.cancel()

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from callboard.serve.admission import body_bytes_max, examine, has_body
-from callboard.serve.core import Core, refusal
+from callboard.serve.core import Core, log_refusal, refusal
 from callboard.serve.exchange import Answer
 from callboard.serve.lane import Exchange
 from callboard.serve.timerwheel import Timer
@@ -312,8 +312,7 @@ class Connection(HttpToolsProtocol):
         """Answer the request being read by an error, then close: its end is not known."""
         if self._deaf:
             return
-        self._deaf = True
-        self._in_head = False
+        self._deaf, self._in_head = True, False
         exchange = self._reading
         if exchange is None:
             exchange = Exchange(self, "GET", {})
@@ -322,6 +321,7 @@ class Connection(HttpToolsProtocol):
         exchange.complete = True
         exchange.keep_alive = False
         exchange.refusal = answer
+        log_refusal(self.peer[0], exchange.path, answer)
 
     # ------------------------------------------------------------------ answering
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from callboard.serve.wire import DateLine
 
 if TYPE_CHECKING:
     from callboard.serve.connection import Connection
+
+log = logging.getLogger(__name__)
 
 TURN_S = 0.005
 """Work on requests in one turn of the loop."""
@@ -89,3 +92,11 @@ class Core:
 def refusal(status: int, text: str) -> Answer:
     """A plain text error of the server itself."""
     return Answer(status, text.encode(), content_type="text/plain; charset=utf-8")
+
+
+def log_refusal(client: str, path: str, answer: Answer) -> None:
+    """Say that a request was refused before it was read whole: its connection ends with it, so
+    that no client can write many lines."""
+    reason = answer.body.decode("utf-8", "replace")
+    told = {"client": client, "path": path[:256], "status": answer.status, "reason": reason}
+    log.info("request refused", extra=told)

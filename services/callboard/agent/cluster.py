@@ -13,22 +13,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from callboard.agent.consensus.disk import Disk, LocalDisk, MemoryDisk
+from callboard.agent.configuration import ConfigurationError
+from callboard.agent.consensus.disk import DirectoryInUse, Disk, LocalDisk, MemoryDisk
 from callboard.agent.consensus.driver import RaftDriver
 from callboard.agent.consensus.identity import load_node_id
 from callboard.agent.consensus.serving import ConsensusService
 from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.membership.directory import ServerDirectory
+from callboard.agent.membership.errors import JoinError
 from callboard.agent.membership.membership import Membership
 from callboard.agent.membership.settings import Settings as GossipSettings
 from callboard.agent.membership.tags import AgentTags
 from callboard.agent.node_state import METHOD as NODE_STATE
 from callboard.agent.node_state import StateElsewhere, StateHere
 from callboard.agent.rpc import Dialer, LocalMember, RpcClient, RpcServer
+from callboard.agent.rpc.connection import join_address
 from callboard.agent.rpc.forwarding import ForwardingEngine
 from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
+from callboard.agent.strangers import Strangers
 from callboard.swim.config import Config as SwimConfig
 from callboard.swim.config import SerfConfig, lan
 from callboard.swim.events import NameConflict
@@ -65,7 +69,10 @@ class Cluster:
         self._dialer = Dialer(self.local, source_address=settings.source_address)
         self.client = RpcClient(self._dialer)
         self.membership: Membership
+        self._gossips = False
+        self._pressing: asyncio.Task[None] | None = None
         self.directory = ServerDirectory(self.members, settings.datacenter, self.node_id)
+        self._strangers = Strangers(self.local, self.client, self.directory.others)
         self.driver: RaftDriver | None = None
         self.engine: RaftDriver | ForwardingEngine
         if settings.server:
@@ -86,12 +93,15 @@ class Cluster:
         self.membership = Membership(
             self._gossip_settings(), gave_up=lambda: self._fatal(RETRY_EXHAUSTED)
         )
-        self.membership.listen(lambda event: self.directory.changed())
+        self._gossips = True
+        self.membership.listen(lambda event: self._members_changed())
         self.membership.listen_conflicts(self._name_conflict)
         await self.membership.start()
         self.directory.changed()
         if settings.start_join:
             await self.membership.join(settings.start_join)
+        if self.driver is not None:
+            self.driver.listen(self._strangers.look)
         await self.engine.start()
 
     async def leave(self) -> None:
@@ -100,12 +110,22 @@ class Cluster:
 
     async def stop(self) -> None:
         """Stop the engine first: a leader hands over while rpc and gossip still run."""
+        if self._pressing is not None:
+            self._pressing.cancel()
+            await asyncio.gather(self._pressing, return_exceptions=True)
         await self.engine.stop()
+        await self._strangers.stop()
         await self.client.stop()
         await self.rpc.stop()
-        await self.membership.stop()
+        if self._gossips:
+            await self.membership.stop()
         for disk in self._disks:
             disk.close()
+
+    def _members_changed(self) -> None:
+        self.directory.changed()
+        if self.driver is not None:
+            self._strangers.look()
 
     def members(self) -> list[SerfMember]:
         """Everyone gossip knows, ourselves included."""
@@ -113,7 +133,7 @@ class Cluster:
 
     def _disk(self, folder: str) -> Disk:
         directory = self._settings.data_dir
-        disk: Disk = LocalDisk(directory / folder) if directory else MemoryDisk()
+        disk: Disk = _local_disk(directory / folder) if directory else MemoryDisk()
         self._disks.append(disk)
         return disk
 
@@ -191,6 +211,19 @@ class Cluster:
                 f"another live agent uses the node name {conflict.name!r}: "
                 f"{conflict.other[0]}:{conflict.other[1]}; give this one another name (-node)"
             )
+        elif self._pressing is None or self._pressing.done():
+            work = self._press(join_address(*conflict.other))
+            self._pressing = asyncio.get_running_loop().create_task(work, name="name-contest")
+
+    async def _press(self, address: str) -> None:
+        """Ask the holder of our name whether it is still alive, until it is not or we give in."""
+        asked_until = self._now() + 2 * Contest.PATIENCE_S
+        while self._now() < asked_until:
+            await asyncio.sleep(Contest.GAP_S / 3)
+            try:
+                await self.membership.join([address])
+            except JoinError:
+                return
 
 
 class Contest:
@@ -211,6 +244,17 @@ class Contest:
             self._since = now
         self._last = now
         return now - self._since >= self.PATIENCE_S
+
+
+def _local_disk(path: Path) -> LocalDisk:
+    """Open a data directory. Raises ConfigurationError for one that cannot be had."""
+    try:
+        return LocalDisk(path)
+    except DirectoryInUse as problem:
+        raise ConfigurationError(f"data_dir: {problem.strerror}") from problem
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise ConfigurationError(f"data_dir: cannot use {path}: {reason}") from problem
 
 
 def _snapshot_path(data_dir: Path | None) -> Path | None:

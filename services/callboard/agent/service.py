@@ -24,6 +24,10 @@ from dataclasses import replace
 from callboard.agent.checks.clock import Clock, LoopClock, MovableClock
 from callboard.agent.cluster import Cluster
 from callboard.agent.configuration import Built, ConfigurationError, load_definitions, reread
+from callboard.agent.consensus.identity import IdentityError
+from callboard.agent.consensus.records import LogCorrupt
+from callboard.agent.consensus.segment_log import ForeignLog, LogFailed
+from callboard.agent.consensus.snapshots import SnapshotCorrupt
 from callboard.agent.front import Front
 from callboard.agent.health import AgentHealth
 from callboard.agent.local.anti_entropy import AntiEntropy
@@ -32,6 +36,7 @@ from callboard.agent.local.node import describe_node
 from callboard.agent.local.persistence import CheckStates
 from callboard.agent.local.registry import LocalRegistry
 from callboard.agent.maintenance import Maintenance
+from callboard.agent.membership.errors import MembershipError
 from callboard.agent.membership.reconciler import Reconciler, Timing
 from callboard.agent.ports import LocalError
 from callboard.agent.settings import AgentSettings, Ports, development
@@ -43,6 +48,18 @@ from callboard.chassis import lifecycle, logs
 log = logging.getLogger(__name__)
 
 SETTLE_TIMEOUT_S = 5.0
+
+REFUSALS = (
+    OSError,
+    ConfigurationError,
+    IdentityError,
+    LogCorrupt,
+    ForeignLog,
+    LogFailed,
+    SnapshotCorrupt,
+    MembershipError,
+)
+"""Why an agent may not start: the text of each tells a person all there is to know."""
 
 
 class Agent:
@@ -72,7 +89,7 @@ class Agent:
         self.cluster = Cluster(
             settings, self.store, rng=rng, after_apply=self.front.wake, fatal=fatal
         )
-        self._journal = LocalJournal(settings.data_dir)
+        self._journal = LocalJournal(settings.data_dir, on_fatal=fatal)
         self._states = CheckStates(self._journal, time.time)
         self.local = LocalRegistry(
             node_name=settings.node_name,
@@ -231,12 +248,15 @@ def run(built: Built) -> int:
 
     async def start(life: lifecycle.Lifecycle) -> None:
         settings = built.settings
-        agent = Agent(
-            settings,
-            built.definitions,
-            fatal=life.fatal,
-            ended=lambda: life.stop("left"),
-        )
+        try:
+            agent = Agent(
+                settings,
+                built.definitions,
+                fatal=life.fatal,
+                ended=lambda: life.stop("left"),
+            )
+        except REFUSALS as problem:
+            raise lifecycle.StartRefused(str(problem)) from problem
 
         async def stop() -> None:
             if _leaves_by(life.signal, settings):
@@ -249,7 +269,7 @@ def run(built: Built) -> int:
         life.on_reload(agent.reload)
         try:
             await agent.start()
-        except (OSError, ConfigurationError) as problem:
+        except REFUSALS as problem:
             raise lifecycle.StartRefused(str(problem)) from problem
         lifecycle.calm_collector()
         _write_pid(settings)

@@ -7,6 +7,7 @@ who may write, the endpoint.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -17,13 +18,18 @@ from callboard.agent.http.compression import Compressor, accepts_gzip
 from callboard.agent.http.context import ApiContext
 from callboard.agent.http.guards import HostGuard, OriginGuard, WriteGuard
 from callboard.agent.http.problems import answer_to, text_answer
+from callboard.agent.membership.log_limit import LogLimit
 from callboard.catalog import render
 from callboard.catalog.authorizer import Authorizer
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 
+log = logging.getLogger(__name__)
+
 JSON = "application/json"
 BODY_BYTES_MAX = 1 << 20
 """Of bodies that are no KV values: registrations are small."""
+REFUSALS_LOGGED_MAX = 10
+"""Lines of refused requests in a second: a client in a loop must not fill our log."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -74,6 +80,7 @@ class Frame:
         self._context = context
         self._forward = forward
         self._compressor = Compressor()
+        self._log_limit = LogLimit(REFUSALS_LOGGED_MAX, 1.0)
         http = context.http
         self._hosts = HostGuard(
             names=(context.node_name, *context.known_hosts, *http.allowed_hosts),
@@ -180,6 +187,8 @@ class Frame:
     def finish(self, request: Request, answer: Answer) -> Answer | Awaitable[Answer]:
         """Pretty print and compress as asked; add the headers that every answer has."""
         body = answer.body
+        if answer.status >= 400 and body:
+            self._log_refusal(request, answer)
         if body and answer.content_type == JSON:
             asked = "pretty" in request.query
             if asked or self._context.http.pretty:
@@ -192,6 +201,21 @@ class Frame:
         if not body or encoding is None or not accepts_gzip(encoding):
             return answer
         return self._compressor.compress(answer)
+
+    def _log_refusal(self, request: Request, answer: Answer) -> None:
+        held_back = self._log_limit.allow(self._context.now())
+        if held_back is not None:
+            log.warning(
+                "request refused",
+                extra={
+                    "method": request.method,
+                    "path": request.path[:256],
+                    "client": request.client[0],
+                    "status": answer.status,
+                    "reason": answer.body[:256].decode("utf-8", "replace"),
+                    "held_back": held_back,
+                },
+            )
 
 
 def _without_endpoint(resource: Resource, method: str) -> Answer:
