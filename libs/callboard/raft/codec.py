@@ -1,29 +1,26 @@
-"""Raft's values as bytes: what goes on the wire and into the log, and how strictly it is read.
+"""Raft's messages as bytes: what goes on the wire, and how strictly it is read.
 
-Every value is one format byte and then msgpack. The format byte is this file's own promise: a new
+A message is one format byte and then msgpack. The format byte is this file's own promise: a new
 format is written only once all voters announce that they read it. Within a format fields are only
 appended, and a reader passes over those it does not know.
 
-What is read came from outside: anything but a whole, plausible value is a CodecError, and no
-input costs more than its own size. Framing, lengths and checksums are the driver's.
+What is read came from outside: anything but a whole, plausible message is a CodecError, and no
+input costs more than its own size. Framing and checksums are the driver's, and so is the log's
+format.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 
 from callboard.raft.errors import RaftError
-from callboard.raft.messages import Entry, HardState, Message, SnapshotMetadata
+from callboard.raft.messages import Message, SnapshotMetadata
 
 FORMAT = 1
 """The format written; readable formats: this one."""
 
 MESSAGE_BYTES_MAX = 64 << 20
 """A whole message: a batch (Config.max_batch_bytes) or one entry that is larger than that."""
-ENTRY_BYTES_MAX = 32 << 20
-"""An entry with its data (Config.max_entry_bytes is far below)."""
 ENTRIES_MAX = 65_536
 """Entries in one message (Config.max_batch_entries is far below)."""
 MEMBERS_MAX = 256
@@ -33,18 +30,13 @@ ID_CHARS_MAX = 128
 NUMBER_MAX = (1 << 63) - 1
 """Largest index, term, round (msgpack's own limit is 2^64 - 1)."""
 
-Value = TypeVar("Value", Message, Entry, HardState, SnapshotMetadata)
-
 _PREFIX = bytes((FORMAT,))
 _encoder = msgspec.msgpack.Encoder()
-_message_decoder = msgspec.msgpack.Decoder(Message)
-_entry_decoder = msgspec.msgpack.Decoder(Entry)
-_hard_state_decoder = msgspec.msgpack.Decoder(HardState)
-_snapshot_decoder = msgspec.msgpack.Decoder(SnapshotMetadata)
+_decoder = msgspec.msgpack.Decoder(Message)
 
 
 class CodecError(RaftError):
-    """The bytes are not a value of this format: the sender's fault, or a torn or foreign file."""
+    """The bytes are not a message of this format: the sender's fault."""
 
 
 def encode_message(message: Message) -> bytes:
@@ -54,7 +46,7 @@ def encode_message(message: Message) -> bytes:
 
 def decode_message(data: bytes | memoryview) -> Message:
     """A message from the wire; CodecError for anything else."""
-    message = _decode(_message_decoder, data, MESSAGE_BYTES_MAX)
+    message = _decode(data)
     _check_id(message.sender)
     _check_id(message.receiver)
     _check_numbers(
@@ -74,53 +66,15 @@ def decode_message(data: bytes | memoryview) -> Message:
     return message
 
 
-def encode_entry(entry: Entry) -> bytes:
-    """An entry for the log on disk."""
-    return _PREFIX + _encoder.encode(entry)
-
-
-def decode_entry(data: bytes | memoryview) -> Entry:
-    """An entry from the log on disk; CodecError for anything else."""
-    entry = _decode(_entry_decoder, data, ENTRY_BYTES_MAX)
-    _check_numbers(entry.index, entry.term)
-    return entry
-
-
-def encode_hard_state(state: HardState) -> bytes:
-    """Term and vote for the disk."""
-    return _PREFIX + _encoder.encode(state)
-
-
-def decode_hard_state(data: bytes | memoryview) -> HardState:
-    """Term and vote from the disk; CodecError for anything else."""
-    state = _decode(_hard_state_decoder, data, 1024)
-    _check_numbers(state.term)
-    if state.vote:
-        _check_id(state.vote)
-    return state
-
-
-def encode_snapshot_metadata(metadata: SnapshotMetadata) -> bytes:
-    """What a snapshot stands for, for its file's head."""
-    return _PREFIX + _encoder.encode(metadata)
-
-
-def decode_snapshot_metadata(data: bytes | memoryview) -> SnapshotMetadata:
-    """What a snapshot stands for, from its file's head; CodecError for anything else."""
-    metadata = _decode(_snapshot_decoder, data, 1 << 20)
-    _check_snapshot(metadata)
-    return metadata
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[Value], data: bytes | memoryview, limit: int) -> Value:
+def _decode(data: bytes | memoryview) -> Message:
     if not data:
         raise CodecError("nothing to decode")
-    if len(data) > limit:
-        raise CodecError(f"{len(data)} bytes; at most {limit} are read")
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise CodecError(f"{len(data)} bytes; at most {MESSAGE_BYTES_MAX} are read")
     if data[0] != FORMAT:
         raise CodecError(f"format {data[0]}; only {FORMAT} is read")
     try:
-        return decoder.decode(memoryview(data)[1:])
+        return _decoder.decode(memoryview(data)[1:])
     except (msgspec.DecodeError, ValueError, RecursionError) as problem:
         raise CodecError(str(problem)) from None
 

@@ -1,4 +1,4 @@
-"""Raft's values as bytes: what was written stays readable, and garbage is told from values."""
+"""Raft's messages as bytes: what was written stays readable, and garbage is told from messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from callboard.raft import (
     Configuration,
     Entry,
     EntryKind,
-    HardState,
     Message,
     MessageKind,
     SnapshotMetadata,
@@ -68,34 +67,9 @@ def test_a_message_comes_back(message: Message) -> None:
     assert codec.decode_message(codec.encode_message(message)) == message
 
 
-@given(entries)
-def test_an_entry_comes_back(entry: Entry) -> None:
-    assert codec.decode_entry(codec.encode_entry(entry)) == entry
-
-
-@given(st.builds(HardState, term=numbers, vote=st.just("") | ids))
-def test_a_hard_state_comes_back(state: HardState) -> None:
-    assert codec.decode_hard_state(codec.encode_hard_state(state)) == state
-
-
-@given(snapshots)
-def test_a_snapshots_metadata_come_back(metadata: SnapshotMetadata) -> None:
-    data = codec.encode_snapshot_metadata(metadata)
-
-    assert codec.decode_snapshot_metadata(data) == metadata
-
-
 def test_a_messages_bytes_are_what_they_were() -> None:
     assert codec.encode_message(GOLDEN_MESSAGE).hex() == GOLDEN_BYTES
     assert codec.decode_message(bytes.fromhex(GOLDEN_BYTES)) == GOLDEN_MESSAGE
-
-
-def test_the_other_values_bytes_are_what_they_were() -> None:
-    assert codec.encode_entry(Entry(8, 3, EntryKind.NORMAL, b"\x01x")).hex() == (
-        "0194080301c4020178"
-    )
-    assert codec.encode_hard_state(HardState(3, "a")).hex() == "019203a161"
-    assert codec.encode_snapshot_metadata(SnapshotMetadata(4, 1)).hex() == "01930401929090"
 
 
 def test_numbers_of_kinds_never_change() -> None:
@@ -134,17 +108,11 @@ def test_a_message_without_the_fields_appended_later_is_read() -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_an_error_and_nothing_else(data: bytes) -> None:
-    for decode in (
-        codec.decode_message,
-        codec.decode_entry,
-        codec.decode_hard_state,
-        codec.decode_snapshot_metadata,
-    ):
-        for each in (data, bytes((codec.FORMAT,)) + data):
-            try:
-                decode(each)
-            except CodecError:
-                pass
+    for each in (data, bytes((codec.FORMAT,)) + data):
+        try:
+            codec.decode_message(each)
+        except CodecError:
+            pass
 
 
 @given(messages, st.data())
@@ -205,12 +173,12 @@ def test_an_implausible_field_is_an_error(changes: dict[str, object]) -> None:
 
 def test_an_unknown_format_is_named() -> None:
     with pytest.raises(CodecError, match="format 9; only 1"):
-        codec.decode_entry(b"\x09\x94\x01\x01\x01\xc4\x00")
+        codec.decode_message(b"\x09" + codec.encode_message(GOLDEN_MESSAGE)[1:])
 
 
 def test_too_many_bytes_are_not_even_looked_at() -> None:
     with pytest.raises(CodecError, match="at most"):
-        codec.decode_hard_state(b"\x01" + bytes(2000))
+        codec.decode_message(bytes(codec.MESSAGE_BYTES_MAX + 1))
 
 
 def test_a_huge_announced_array_costs_nothing() -> None:
