@@ -67,8 +67,8 @@ class Raft:
         self.voteless = not config.may_vote
         """True: this member must not vote: it lost its data (Config.may_vote), or a leader
         remembers more than its log holds (its directory was rolled back)."""
-        self.stalled = False
-        """The disk does not answer (`disk_stalled`)."""
+        self.stalled_until = NEVER
+        """Until when the disk counts as not answering (`disk_stalled`)."""
         self.rearmed = False
         """The running timer was re-armed by `resume` already."""
         self.votes: dict[str, bool] = {}
@@ -227,7 +227,7 @@ class Raft:
 
         Without `number` it is the earliest Ready that fits (index, term).
         """
-        self.stalled = False
+        self.stalled_until = NEVER
         durable = self.writes.done(index, term, number)
         if self.log.stable_to(durable) and self.role is Role.LEADER:
             replication.maybe_commit(self)
@@ -286,7 +286,8 @@ class Raft:
 
     def disk_stalled(self, now: float) -> None:
         """A write was not back within the election timeout: a leader hands over or steps down,
-        and this member does not campaign until the next `persisted`. May be called repeatedly."""
+        and this member does not campaign until the next `persisted`, or an election timeout from
+        now: call it again for as long as the write is out (it need not be a Ready's)."""
         self._pass_time(now)
         election.on_stalled_disk(self)
 
@@ -380,6 +381,11 @@ class Raft:
     def stable_index(self) -> int:
         """Everything up to here is durable as it stands, as far as `persisted` told."""
         return self.log.stable
+
+    @property
+    def stalled(self) -> bool:
+        """True while the disk counts as not answering."""
+        return self.now < self.stalled_until
 
     # for the rest of this package ---------------------------------------------------------
     def _pass_time(self, now: float) -> None:

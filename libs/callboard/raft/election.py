@@ -327,7 +327,7 @@ def on_timeout_now(raft: Raft, message: Message) -> None:
 
 def on_stalled_disk(raft: Raft) -> None:
     """Our disk does not answer: hand over to the best placed voter, or step down."""
-    raft.stalled = True
+    raft.stalled_until = raft.now + raft.config.election_timeout_s
     if raft.role is not Role.LEADER or raft.transferee or not raft.membership.other_voters():
         return  # alone there is nobody to hand over to, and no quorum but our disk
     able = [
