@@ -19,6 +19,7 @@ import gc
 import inspect
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -164,6 +165,7 @@ def run(start: Callable[[Lifecycle], Awaitable[None]]) -> int:
     A second stop signal leaves at once. What `start` raises is logged; the exit code is then 1.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _raise_descriptor_limit()
     loop = _new_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -172,6 +174,17 @@ def run(start: Callable[[Lifecycle], Awaitable[None]]) -> int:
         _close(loop)
     _leave_threads(code)
     return code
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many file descriptors as the system grants: its first offer (often 1,024) is meant
+    for programs that use select()."""
+    try:
+        offered, granted = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if offered != granted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (granted, granted))
+    except (OSError, ValueError) as problem:
+        log.warning("descriptor limit stays", extra={"limit": offered, "reason": str(problem)})
 
 
 async def _live(start: Callable[[Lifecycle], Awaitable[None]]) -> int:

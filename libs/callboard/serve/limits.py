@@ -28,10 +28,24 @@ class Limits:
     pipeline_bytes_max: int = 256 * 1024
     """Bytes read ahead of those; a client that sends more behind a parked request is cut."""
     connections_max: int = 16_384
-    """Further ones wait in the kernel's backlog."""
+    """Further ones wait in the kernel's backlog. Less where file descriptors are fewer: see
+    `affordable`."""
     connections_per_client_max: int = 0
     """Of one client address; more are answered 429 (Consul: http_max_conns_per_client).
     0: no limit."""
     backlog: int = 1024
     accept_backoff_s: float = 0.5
     """Pause of accepting when the process is out of file descriptors."""
+
+
+DESCRIPTORS_KEPT = 256
+"""Kept free of clients' connections: files, and connections between agents, must not fail because
+clients are many (a log that cannot open its next segment stops its agent)."""
+
+
+def affordable(connections_max: int, descriptors: int) -> int:
+    """How many connections a server may take when the process may open so many files
+    (RLIMIT_NOFILE; below 0: no limit)."""
+    if descriptors < 0:
+        return connections_max
+    return max(1, min(connections_max, descriptors - min(DESCRIPTORS_KEPT, descriptors // 2)))

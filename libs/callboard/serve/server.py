@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import resource
 import socket
 import ssl
 from collections import Counter
@@ -19,7 +20,7 @@ from uvicorn.server import ServerState
 from callboard.serve.connection import Connection
 from callboard.serve.core import Asgi, Core, Observer
 from callboard.serve.exchange import Dispatcher
-from callboard.serve.limits import Limits
+from callboard.serve.limits import Limits, affordable
 from callboard.serve.timerwheel import TimerWheel
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Server:
         self._port = port
         self._ssl = ssl_context
         self._limits = limits or Limits()
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._connections_max = affordable(self._limits.connections_max, descriptors)
         self._wheel = wheel
         self._fast_lane = fast_lane
         self._websockets = websockets
@@ -162,7 +165,7 @@ class Server:
         core = self._core
         assert core is not None
         for _ in range(_ACCEPT_BATCH):
-            if len(core.connections) + len(self._adopting) >= self._limits.connections_max:
+            if len(core.connections) + len(self._adopting) >= self._connections_max:
                 log.warning("connection limit reached", extra={"count": len(core.connections)})
                 self._pause(listener)
                 return
@@ -218,7 +221,7 @@ class Server:
             return
         if not core.connections:
             self._quiet.set()
-        if not core.stopping and len(core.connections) < self._limits.connections_max:
+        if not core.stopping and len(core.connections) < self._connections_max:
             for listener in self._listeners:
                 if listener.fileno() not in self._accepting:
                     self._resume(listener)
