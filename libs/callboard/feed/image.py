@@ -112,10 +112,12 @@ async def _in_slices(frames: Iterator[bytes]) -> list[bytes]:
 
 
 def _write(path: Path, chunks: list[bytes]) -> None:
-    """Write aside, sync, rename, sync the directory."""
+    """Write aside, for the owner's eyes only, sync, rename, sync the directory."""
     aside = path.with_suffix(".new")
     checksum = 0
-    with aside.open("wb") as file:
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         for chunk in chunks:
             checksum = google_crc32c.extend(checksum, chunk)
             file.write(chunk)

@@ -147,10 +147,14 @@ class FeedSource:
         return FeedStream(self, index if resumed else None)
 
     def open_for(self, query: Mapping[str, Sequence[str]]) -> FeedStream:
-        """The stream a request's query (`?epoch=&index=`) asks for; nonsense is a new reader.
+        """The stream a request's query (`?format=&epoch=&index=`) asks for; a nonsensical place is
+        that of a new reader.
 
-        Raises TooManyReaders.
+        Raises UnknownFormat, TooManyReaders.
         """
+        wanted = (query.get("format") or [str(FORMAT)])[0]
+        if wanted != str(FORMAT):
+            raise UnknownFormat(f"unknown feed format {wanted[:20]!r}: this agent writes {FORMAT}")
         index = (query.get("index") or ["0"])[0]
         known = index.isascii() and index.isdecimal() and len(index) < 20
         return self.open((query.get("epoch") or [""])[0], int(index) if known else 0)
@@ -224,6 +228,10 @@ class FeedSource:
             beat = pack(Members(members)) + beat
         for reader in list(self._readers):
             reader.beat(beat)
+
+
+class UnknownFormat(Exception):
+    """The reader wants frames of a format that is not written here."""
 
 
 class TooManyReaders(Exception):

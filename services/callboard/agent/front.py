@@ -28,7 +28,7 @@ from callboard.dns.forwarder import RecursorForwarder
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
-from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders
+from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders, UnknownFormat
 from callboard.feed.wire import Member as FedMember
 from callboard.serve import FanOut, Limits, Request, Server, Stream, TimerWheel
 from callboard.swim.serf_members import SerfMember
@@ -262,6 +262,8 @@ def _open_feed(feed: FeedSource, engine: Engine, request: Request) -> Stream:
         raise NotReady("the catalog is not loaded yet")
     try:
         return feed.open_for(request.query)
+    except UnknownFormat as problem:
+        raise ApiError(400, str(problem)) from None
     except TooManyReaders:
         raise ApiError(503, "too many readers of the feed") from None
 

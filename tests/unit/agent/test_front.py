@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from dataclasses import replace
 
 import pytest
 
 from callboard.agent.front import UNHEARD_S, dns_settings
 from callboard.agent.settings import DnsSettings, development
+from callboard.testing import Catalog
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,11 @@ def test_names_are_answered_without_a_leader_for_as_long_as_told(
     dns: DnsSettings, max_stale_s: float
 ) -> None:
     assert dns_settings(replace(development(), dns=dns)).max_stale_s == max_stale_s
+
+
+def test_feed_of_another_format_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{catalog.url}/v1/internal/feed?format=2", timeout=10)
+    with refused.value as answer:
+        assert answer.code == 400
+        assert answer.read() == b"unknown feed format '2': this agent writes 1"

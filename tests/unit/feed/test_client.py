@@ -192,6 +192,13 @@ async def test_unchanged_copy_only_touches_its_image(tmp_path: Path) -> None:
     assert path.stat().st_mtime > 1000
 
 
+async def test_image_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.image"
+    (tmp_path / "catalog.new").touch(0o644)
+    await ImageWriter(path, filled()).save()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 async def test_incomplete_copy_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "catalog.image"
     await ImageWriter(path, CatalogCopy()).save()

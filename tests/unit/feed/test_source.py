@@ -10,7 +10,7 @@ from tests.harness.feeding import FakeCluster, RecordingConnection
 from callboard.feed import slices as slices_module
 from callboard.feed import source as source_module
 from callboard.feed.copy import CatalogCopy, FeedSession
-from callboard.feed.source import FeedSource, Ring, TooManyReaders
+from callboard.feed.source import FeedSource, Ring, TooManyReaders, UnknownFormat
 from callboard.feed.wire import Frame, FrameReader, Heartbeat, Hello, Members
 
 
@@ -271,3 +271,12 @@ def test_ring_finds_the_place_behind_an_index() -> None:
     assert [ring.place_after(index) for index in (10, 11, 12, 13, 16, 17, 99)] == [
         0, 1, 1, 2, 2, 3, 3,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", ["2", "0", "one", "1.0"])
+async def test_reader_of_another_format_is_told_so(wanted: str) -> None:
+    source = started(article_farm())
+    with pytest.raises(UnknownFormat, match=f"unknown feed format '{wanted}': this agent writes 1"):
+        source.open_for({"format": [wanted]})
+    assert source.open_for({"format": ["1"]})
+    source.stop()
