@@ -63,7 +63,11 @@ class Cluster:
         self._now = asyncio.get_running_loop().time
         self._disks: list[Disk] = []
         data = self._disk("")
-        self.node_id = load_node_id(data, settings.node_id)
+        try:
+            self.node_id = load_node_id(data, settings.node_id)
+        except BaseException:
+            data.close()
+            raise
         self.local = LocalMember(self.node_id, settings.node_name, settings.datacenter)
         self.rpc = RpcServer(self.local)
         self._dialer = Dialer(self.local, source_address=settings.source_address)
@@ -93,10 +97,10 @@ class Cluster:
         self.membership = Membership(
             self._gossip_settings(), gave_up=lambda: self._fatal(RETRY_EXHAUSTED)
         )
-        self._gossips = True
         self.membership.listen(lambda event: self._members_changed())
         self.membership.listen_conflicts(self._name_conflict)
         await self.membership.start()
+        self._gossips = True
         self.directory.changed()
         if settings.start_join:
             await self.membership.join(settings.start_join)
@@ -105,11 +109,16 @@ class Cluster:
         await self.engine.start()
 
     async def leave(self) -> None:
-        """Say goodbye in gossip; the leader then removes this node from the catalog."""
-        await self.membership.leave()
+        """Hand leadership over and say goodbye in gossip; the leader then removes this node from
+        the catalog."""
+        if self.driver is not None and await self.driver.transfer_leadership():
+            log.info("leadership handed over before leaving")
+        if self._gossips:
+            await self.membership.leave()
 
     async def stop(self) -> None:
-        """Stop the engine first: a leader hands over while rpc and gossip still run."""
+        """Stop what was started, the engine first: a leader hands over while rpc and gossip still
+        run."""
         if self._pressing is not None:
             self._pressing.cancel()
             await asyncio.gather(self._pressing, return_exceptions=True)

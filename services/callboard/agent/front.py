@@ -35,6 +35,8 @@ from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)
 
+FINISH_S = 3.0
+"""How long requests that are being answered have at a stop."""
 UNHEARD_S = 5.0
 """Without dns_config.allow_stale: a leader not heard for so long is none, and DNS is SERVFAIL."""
 
@@ -101,12 +103,9 @@ class Front:
         if self._feed is not None:
             self._feed.stop()
         for http in self._http:
-            await http.stop(self._drain_s())
+            await http.stop(FINISH_S)
         self._wheel.close()
         await self._lag.stop()
-
-    def _drain_s(self) -> float:
-        return min(self._settings.leave_drain_time_s, 3.0)
 
     async def _open_http(self, api: Api) -> None:
         settings = self._settings

@@ -7,7 +7,8 @@
     health                    tells when it is
 
 On the way out the listeners go first, then the registry's last words are written, then leadership
-is handed over, then gossip falls silent (or says goodbye, when leaving).
+is handed over, then gossip falls silent. A server that leaves for good says goodbye before all that
+and goes on answering for a while (`leave_drain_time`), so that nobody comes to a closed door.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import replace
 
 from callboard.agent.checks.clock import Clock, LoopClock, MovableClock
 from callboard.agent.cluster import Cluster
-from callboard.agent.configuration import Built, ConfigurationError, load_definitions, reread
+from callboard.agent.configuration import Built, load_definitions, reread
 from callboard.agent.consensus.identity import IdentityError
 from callboard.agent.consensus.records import LogCorrupt
 from callboard.agent.consensus.segment_log import ForeignLog, LogFailed
@@ -40,10 +41,12 @@ from callboard.agent.membership.errors import MembershipError
 from callboard.agent.membership.reconciler import Reconciler, Timing
 from callboard.agent.ports import LocalError
 from callboard.agent.settings import AgentSettings, Ports, development
+from callboard.agent.state.snapshot import SnapshotError
 from callboard.agent.state.store import StateStore
 from callboard.catalog.definitions import Definitions
 from callboard.catalog.objects import Node
 from callboard.chassis import lifecycle, logs
+from callboard.raft.errors import InvariantBroken, UnsupportedEntry
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +54,19 @@ SETTLE_TIMEOUT_S = 5.0
 
 REFUSALS = (
     OSError,
-    ConfigurationError,
+    ValueError,
     IdentityError,
     LogCorrupt,
     ForeignLog,
     LogFailed,
     SnapshotCorrupt,
+    SnapshotError,
+    InvariantBroken,
+    UnsupportedEntry,
     MembershipError,
 )
-"""Why an agent may not start: the text of each tells a person all there is to know."""
+"""Why an agent may not start: the text of each tells a person all there is to know. (ValueError is
+what guards raise for settings; ConfigurationError is one.)"""
 
 
 class Agent:
@@ -80,6 +87,8 @@ class Agent:
         self._fatal = fatal
         self._ended = ended
         self._left = False
+        self._drained_at = 0.0
+        """The loop's time until which a server that leaves goes on answering."""
         self._ready = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         rng = random.SystemRandom()
@@ -164,7 +173,8 @@ class Agent:
         await self._health.start()
 
     async def stop(self) -> None:
-        """Stop everything, in the order that the module tells."""
+        """Stop everything that was started, in the order that the module tells."""
+        await asyncio.sleep(self._drained_at - asyncio.get_running_loop().time())
         await self._health.stop()
         await self.front.stop()
         await self._anti_entropy.stop()
@@ -179,11 +189,18 @@ class Agent:
         await self.cluster.stop()
 
     async def leave(self) -> None:
-        """Leave the cluster for good; the process is asked to stop once the answer is out."""
+        """Leave the cluster for good; the process is asked to stop once the answer is out.
+
+        A server then dwells (Consul: performance.leave_drain_time, from here on), so that what is
+        on its way to it is still answered.
+        """
         if not self._left:
             self._left = True
+            loop = asyncio.get_running_loop()
+            if self.settings.server:
+                self._drained_at = loop.time() + self.settings.leave_drain_time_s
             await self.cluster.leave()
-            asyncio.get_running_loop().call_later(0.1, self._ended)
+            loop.call_later(0.1, self._ended)
 
     async def reload(self) -> None:
         """Read the configuration files again: definitions, node meta, log level.

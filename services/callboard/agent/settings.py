@@ -196,7 +196,7 @@ class AgentSettings:
     raft_multiplier: int = 1
     """Scales heartbeat (100 ms) and election (500-1,000 ms) times [performance]."""
     leave_drain_time_s: float = 5.0
-    """Between leaving and closing the API [performance]."""
+    """How long a server that leaves goes on answering, from then on [performance]."""
     rpc_hold_timeout_s: float = 7.0
     """How long a request waits for a leader [performance]."""
     leave_on_terminate: bool = False
@@ -240,6 +240,7 @@ def development(node_name: str = "") -> AgentSettings:
         bootstrap_expect=1,
         http=HttpSettings(pretty=True),
         gossip=local_gossip(),
+        leave_drain_time_s=0.0,
         leave_on_terminate=False,
         skip_leave_on_interrupt=True,
         log_level="info",

@@ -119,7 +119,7 @@ _EFFECTIVE = (
     *_keys(
         Kind.DURATION,
         ("retry_interval", "between attempts of retry_join; 30s"),
-        ("performance.leave_drain_time", "between leaving and closing; 5s"),
+        ("performance.leave_drain_time", "a server that leaves answers so long; 5s, 0s with -dev"),
         ("performance.rpc_hold_timeout", "wait for a leader; 7s"),
         ("reconnect_timeout", "a failed node is reaped after it; 72h, at least 8h"),
         ("check_update_interval", "for output alone; 5m"),

@@ -100,6 +100,8 @@ def _numbers(settings: AgentSettings) -> Iterator[str]:
         yield f"dns_config.a_record_limit cannot be {settings.dns.a_record_limit}. Must be >= 0"
     if settings.dns.recursor_strategy not in ("sequential", "random"):
         yield f"dns_config.recursor_strategy {settings.dns.recursor_strategy!r} is not known"
+    if settings.leave_drain_time_s < 0:
+        yield "performance.leave_drain_time must not be below 0"
     positive = {
         "check_output_max_size": settings.check_output_bytes_max,
         "limits.http_max_conns_per_client": settings.http.max_connections_per_client,
