@@ -58,7 +58,8 @@ lock: .venv/.made  ## write constraints*.txt anew (UPGRADE=1: with newer version
 
 clean:  ## remove what make has made: containers, volumes, images, .venv, run/, .build/, .env
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
-	  docker compose down --volumes --remove-orphans --rmi local; fi
+	  docker compose down --volumes --remove-orphans --rmi all; \
+	  docker image rm callboard/base:trixie >/dev/null 2>&1 || true; fi
 	rm -rf .venv .build .env run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
