@@ -57,7 +57,15 @@ class ListState:
         return chunks()
 
     def restore(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> None:
-        self.commands = [chunk[4:] for chunk in chunks]
+        for _ in self.restore_slices(metadata, chunks):
+            pass
+
+    def restore_slices(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> Iterator[None]:
+        commands = []
+        for chunk in chunks:
+            commands.append(chunk[4:])
+            yield
+        self.commands = commands
         self.applied_index = metadata.index
         self.restored += 1
 

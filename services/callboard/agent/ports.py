@@ -131,3 +131,7 @@ class StateMachine(Protocol):
 
     def restore(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> None:
         """Replace the whole state by a snapshot's chunks; every waiter is woken."""
+
+    def restore_slices(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> Iterator[None]:
+        """`restore`, with a few milliseconds of work at each `next()`. The state stays as it was
+        until the last one, which puts the whole in its place."""

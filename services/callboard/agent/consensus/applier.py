@@ -55,6 +55,7 @@ class Applier:
         self._queue: deque[Entry] = deque()
         self._running = False
         self._paused = False
+        self._ended = False
         self._loop = asyncio.get_running_loop()
         self._expected: dict[int, tuple[int, asyncio.Future[Applied]]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[int]]] = []
@@ -85,9 +86,19 @@ class Applier:
         self._paused = True
         self._queue.clear()
 
-    def replace(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> None:
-        """Replace the state by a snapshot and go on from there."""
-        self._state.restore(metadata, chunks)
+    async def replace(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> None:
+        """Replace the state by a snapshot and go on from there.
+
+        In slices: the loop answers others meanwhile, and reads see the old state until the new one
+        is whole. A member that fails meanwhile keeps the old one.
+        """
+        ends_at = self._now() + SLICE_S
+        for _ in self._state.restore_slices(metadata, chunks):
+            if self._now() >= ends_at:
+                await asyncio.sleep(0)
+                if self._ended:
+                    return
+                ends_at = self._now() + SLICE_S
         self.applied, self.applied_term = metadata.index, metadata.term
         for index in [index for index in self._expected if index <= metadata.index]:
             _fail(
@@ -100,7 +111,7 @@ class Applier:
 
     def fail_all(self, problem: Exception) -> None:
         """Nothing more will be applied."""
-        self._paused = True
+        self._paused = self._ended = True
         for _, future in self._expected.values():
             _fail(future, problem)
         for _, _, waiting in self._waiting:

@@ -101,23 +101,13 @@ class RaftMember:
         # Never reused, not by the process that had this node id before either (I9).
         self._context = rng.getrandbits(20) << 40
         self._unreachable: set[str] = set()
-        self.core = Raft(
-            Config(
-                node_id=node_id,
-                heartbeat_interval_s=settings.heartbeat_s,
-                election_timeout_s=settings.election_s,
-                may_vote=may_vote,
-            ),
-            InitialState(
-                hard_state=recovered.hard_state,
-                configuration=recovered.configuration,
-                snapshot=recovered.snapshot,
-                entries=recovered.entries,
-                known_commit=recovered.commit,
-            ),
-            now=now(),
-            rng=rng,
+        config = Config(
+            node_id=node_id,
+            heartbeat_interval_s=settings.heartbeat_s,
+            election_timeout_s=settings.election_s,
+            may_vote=may_vote,
         )
+        self.core = Raft(config, _initial_state(recovered), now=now(), rng=rng)
         self._shown = (self.core.leader, self.core.term, self.core.role)
         self.applier = Applier(
             state,
@@ -185,10 +175,12 @@ class RaftMember:
         self.schedule()
         return future
 
-    def installed(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> None:
+    async def installed(self, metadata: SnapshotMetadata, chunks: Iterator[bytes]) -> None:
         """The log is reset to a received snapshot, durably: replace the state, and say so."""
         try:
-            self.applier.replace(metadata, chunks)
+            await self.applier.replace(metadata, chunks)
+            if self.dead:
+                return
             self.core.snapshot_installed(metadata)
         except Exception as problem:
             self.fail(problem)
@@ -442,6 +434,16 @@ class RaftMember:
         elif self._stalled:
             log.info("the disk answers again")
         self._stalled = stalled
+
+
+def _initial_state(recovered: Recovered) -> InitialState:
+    return InitialState(
+        hard_state=recovered.hard_state,
+        configuration=recovered.configuration,
+        snapshot=recovered.snapshot,
+        entries=recovered.entries,
+        known_commit=recovered.commit,
+    )
 
 
 def _fail(future: asyncio.Future[Applied] | asyncio.Future[int], problem: Exception) -> None:

@@ -174,7 +174,9 @@ class Snapshotting:
         reset = asyncio.Event()
         member.writer.reset(metadata, reset.set)
         await reset.wait()
-        member.installed(metadata, iter(chunks))
+        await member.installed(metadata, iter(chunks))
+        if member.dead:
+            return
         log.info("snapshot installed", extra={"index": metadata.index, "term": metadata.term})
         await self._remove_older(metadata)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 from tests.harness.eventually import eventually
@@ -103,7 +104,7 @@ async def test_proposer_behind_a_snapshot_is_told_that_nobody_knows() -> None:
     waiting = future()
     setting.applier.expect(1, 1, waiting)
     setting.applier.pause()
-    setting.applier.replace(SnapshotMetadata(9, 2), iter([]))
+    await setting.applier.replace(SnapshotMetadata(9, 2), iter([]))
     with pytest.raises(ProposalUnknown):
         await waiting
 
@@ -128,11 +129,49 @@ async def test_snapshot_wakes_those_it_covers_and_applying_goes_on_behind_it() -
     setting.applier.pause()
     setting.applier.add([entry(1)])
     assert setting.state.commands == []
-    setting.applier.replace(SnapshotMetadata(9, 2), iter([b"\0\0\0\1x"]))
+    await setting.applier.replace(SnapshotMetadata(9, 2), iter([b"\0\0\0\1x"]))
     assert await waiting == 9
     setting.applier._queue.clear()
     setting.applier.add([entry(10)])
     assert setting.state.commands == [b"x", b"10"]
+
+
+def slow_chunks(count: int, chunk_s: float) -> Iterator[bytes]:
+    for _ in range(count):
+        time.sleep(chunk_s)
+        yield b"\0\0\0\1x"
+
+
+async def test_loop_breathes_and_the_old_state_stays_while_a_snapshot_is_read() -> None:
+    setting = Setting()
+    setting.applier.add([entry(1)])
+    setting.applier.pause()
+    seen: list[list[bytes]] = []
+    reading = asyncio.ensure_future(
+        setting.applier.replace(SnapshotMetadata(9, 2), slow_chunks(40, 0.002))
+    )
+    while not reading.done():
+        seen.append(list(setting.state.commands))
+        await asyncio.sleep(0)
+    assert len(seen) > 10
+    assert all(commands == [b"1"] for commands in seen[:-1])
+    assert setting.state.commands == [b"x"] * 40
+    assert setting.slices == [1, 9]
+
+
+async def test_member_that_fails_while_a_snapshot_is_read_keeps_its_state() -> None:
+    setting = Setting()
+    setting.applier.add([entry(1)])
+    setting.applier.pause()
+    reading = asyncio.ensure_future(
+        setting.applier.replace(SnapshotMetadata(9, 2), slow_chunks(20, 0.002))
+    )
+    await asyncio.sleep(0)
+    setting.applier.fail_all(RuntimeError("the disk is gone"))
+    await reading
+    assert setting.state.commands == [b"1"]
+    assert setting.applier.applied == 1
+    assert setting.slices == [1]
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 3])
