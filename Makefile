@@ -7,6 +7,8 @@ SHELL := bash
 PYTHON ?= python3
 BUDGET ?= default
 venv := .venv/bin
+forget_old_images := docker image prune --force \
+  --filter label=com.docker.compose.project=callboard >/dev/null
 
 help:  ## this list
 	@echo "Callboard: make TARGET"
@@ -16,6 +18,7 @@ help:  ## this list
 up: engine toolchain environment  ## start the stack in containers; ends with what to try
 	@echo "== building the images"
 	@docker compose build
+	@$(forget_old_images)
 	@echo "== starting"
 	@docker compose up --detach --wait --wait-timeout 120 --remove-orphans || \
 	  { docker compose logs --tail 20; exit 1; }
@@ -49,6 +52,7 @@ bench: .venv/.made  ## the benchmarks, each with its peer beside it
 
 images: engine toolchain environment  ## build the images
 	@docker compose build
+	@$(forget_old_images)
 
 base-image: engine  ## make the base image from Debian's packages (root, Debian)
 	@make/base-image.sh
@@ -59,7 +63,7 @@ lock: .venv/.made  ## write constraints*.txt anew (UPGRADE=1: with newer version
 clean:  ## remove what make has made: containers, volumes, images, .venv, run/, .build/, .env
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
 	  docker compose down --volumes --remove-orphans --rmi all; \
-	  docker image rm callboard/base:trixie >/dev/null 2>&1 || true; fi
+	  docker image rm callboard/base:trixie >/dev/null 2>&1 || true; $(forget_old_images); fi
 	rm -rf .venv .build .env run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -38,6 +38,7 @@ if docker info >/dev/null 2>&1 && make/toolchain.sh; then
   step "images"
   "${PYTHON:-python3}" make/environment.py $fresh
   docker compose --progress quiet build $no_cache
+  docker image prune --force --filter label=com.docker.compose.project=callboard >/dev/null
   if [ "$BUDGET" = ci ]; then also=' and on local processes'; else also=''; fi
   step "the integration suite runs in containers$also"
 else

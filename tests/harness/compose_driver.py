@@ -175,12 +175,28 @@ class ComposeStack:
         command = [*self._compose.compose_command_property, *remove]
         self._guard.add("scratch", ["rm", "-rf", str(self._scratch)])
         self._guard.add("project", ["env", "-C", str(ROOT), *command])
-        self._compose.run("build", "--quiet", timeout_s=BUILD_WITHIN_S)
+        self._build()
         limit = ["--wait-timeout", str(int(UP_WITHIN_S * SLOW))]
         try:
-            self._compose.run("up", "--detach", "--wait", *limit, timeout_s=UP_WITHIN_S + 60)
+            start = ["up", "--detach", "--no-build", "--wait", *limit]
+            self._compose.run(*start, timeout_s=UP_WITHIN_S + 60)
         except StackFailure as problem:
             raise StackFailure(f"{problem}\n{self.logs()}") from None
+
+    def _build(self) -> None:
+        """Build under the user's project: compose writes its name into an image, so that one
+        built for this project alone would be another image, left over after each run."""
+        done = subprocess.run(
+            ["docker", "compose", "--progress", "quiet", "build"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_WITHIN_S * SLOW,
+            check=False,
+        )
+        if done.returncode:
+            raise StackFailure(f"the images cannot be built: {done.stderr[-3000:]}")
 
     def down(self) -> None:
         """Remove everything, volumes included."""
