@@ -37,13 +37,17 @@ def iptables(*argv: str, within: Sequence[str] = ()) -> list[str]:
 class SystemCallFaults:
     """strace attached to a process: its system calls are slowed down or fail."""
 
-    def __init__(self, pid: int, state: Disk) -> None:
-        """Attach, and return once attached. Raises KeyError for a state it cannot make."""
-        calls, _, _ = _INJECTIONS[state].partition(":")
+    def __init__(self, pid: int, state: Disk, only: str = "") -> None:
+        """Attach, and return once attached. `only` these of the calls ("fsync").
+
+        Raises KeyError for a state it cannot make.
+        """
+        calls, _, fault = _INJECTIONS[state].partition(":")
+        calls = only or calls
         self._process = subprocess.Popen(
             [
                 *("strace", "-f", "-q", "-o", "/dev/null", "-p", str(pid)),
-                *("-e", f"trace={calls}", "-e", f"inject={_INJECTIONS[state]}"),
+                *("-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness.asking import http
-from tests.harness.eventually import eventually_sync
+from tests.harness.eventually import SLOW, eventually_sync
 
 COMMAND = [sys.executable, "-m", "callboard.chassis.command"]
 
@@ -34,6 +34,14 @@ class Lone:
             raise AssertionError(f"ended: {self.log.read_text()}")
         return time.monotonic() - self.started
 
+    def said(self, text: str) -> bool:
+        """Say whether this stands in its log."""
+        return text in self.log.read_text(errors="replace")
+
+    def ended(self, timeout_s: float = 15.0) -> int:
+        """Return its exit code once it has left by itself."""
+        return self.process.wait(timeout_s * SLOW)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it and return its exit code."""
         self.process.send_signal(number)
@@ -47,12 +55,12 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def running(argv: Sequence[str], log: Path, cwd: Path) -> Iterator[Lone]:
-    """Run `callboard ARGV` until the block ends."""
+def running(argv: Sequence[str], log: Path, cwd: Path, wrap: Sequence[str] = ()) -> Iterator[Lone]:
+    """Run `callboard ARGV` until the block ends; `wrap` is a command that becomes it (prlimit)."""
     started = time.monotonic()
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [*COMMAND, *argv],
+            [*wrap, *COMMAND, *argv],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

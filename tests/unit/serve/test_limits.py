@@ -15,6 +15,7 @@ from callboard.serve.limits import affordable
         (100, 1_024, 100),
         (16_384, 40, 20),
         (5, 1, 1),
+        (9, -1, 9),
     ],
 )
 def test_connections_leave_descriptors_for_files(wanted: int, descriptors: int, taken: int) -> None:
