@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from callboard.agent.local.node import same_node
-from callboard.agent.ports import Engine, EngineError, LocalCheck
+from callboard.agent.ports import Engine, EngineError, LocalCheck, NotReady
 from callboard.catalog.commands import Command, Deregister, Register, encode_command
 from callboard.catalog.definitions import ServiceDefinition
 from callboard.catalog.objects import (
@@ -200,7 +200,8 @@ class AntiEntropy:
                 await self._push()
         except (EngineError, OSError) as problem:
             self._waiting = waiting + self._waiting
-            log.warning("catalog not told yet", extra={"error": str(problem)})
+            level = logging.DEBUG if isinstance(problem, NotReady) else logging.WARNING
+            log.log(level, "catalog not told yet", extra={"error": str(problem)})
             return False
         for done in waiting:
             if not done.done():
