@@ -329,6 +329,22 @@ def test_every_read_is_500_and_every_name_servfail_before_the_catalog_is_loaded(
         assert http("GET", f"http://{place}:9090/readyz").status == 503
 
 
+def test_a_client_agent_that_knows_no_server_answers_500_and_servfail(
+    place: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps({"performance": {"rpc_hold_timeout": "100ms"}}))
+    argv = ["agent", "-node", "one", "-data-dir", str(tmp_path / "data"), "-bind", place]
+    argv += ["-client", place, "-config-file", str(file)]
+    with running(argv, tmp_path / "log", tmp_path) as lone:
+        lone.wait_for(f"http://{place}:{HTTP}/v1/agent/self")
+        for path in ("catalog/nodes", "catalog/services?stale", "health/service/web", "kv/a"):
+            answer = http("GET", f"http://{place}:{HTTP}/v1/{path}")
+            assert (answer.status, answer.body) == (500, b"No known Consul servers"), path
+        for name in ("one.node.consul", "web.service.consul", "nobody.consul", "consul"):
+            assert ask((place, DNS), name).rcode() == dns.rcode.SERVFAIL, name
+
+
 def test_a_restarting_agent_never_calls_empty_what_it_has_not_loaded(
     place: str, tmp_path: Path, data: Path
 ) -> None:
