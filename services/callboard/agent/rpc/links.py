@@ -46,6 +46,8 @@ class PeerLink:
         self._rng = rng
         self._limit = UNSENT_BYTES_MAX[channel]
         self._connection: FramedConnection | None = None
+        self._address: str | None = None
+        """Where the connection goes."""
         self._lost = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -76,6 +78,10 @@ class PeerLink:
         """Queue a MESSAGE frame. False: dropped."""
         connection = self._connection
         if connection is None or connection.pending_bytes > self._limit:
+            return False
+        if self._address_of(self._peer) != self._address:
+            # A host that lost its power resets nothing: the kernel would wait for ten seconds.
+            connection.abort("the peer is elsewhere now")
             return False
         connection.send(FrameKind.MESSAGE, body)
         if self._channel is Channel.HEARTBEAT:
@@ -141,5 +147,5 @@ class PeerLink:
                     extra={"peer": self._peer, "addr": address, "found": dialed.peer.node_id},
                 )
             return False
-        self._connection = dialed.connection
+        self._connection, self._address = dialed.connection, address
         return True

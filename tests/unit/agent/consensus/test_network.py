@@ -59,8 +59,10 @@ class Side:
 
 
 @asynccontextmanager
-async def two_ends() -> AsyncIterator[tuple[Side, Side]]:
-    addresses: dict[str, str] = {}
+async def two_ends(
+    addresses: dict[str, str] | None = None,
+) -> AsyncIterator[tuple[Side, Side]]:
+    addresses = {} if addresses is None else addresses
     ends = [Side(1, addresses), Side(2, addresses)]
     for end in ends:
         await end.server.start("127.0.0.1", 0)
@@ -86,6 +88,21 @@ async def test_heartbeats_and_appends_travel_on_connections_of_their_own() -> No
         await eventually(lambda: len(two.received) >= 2)
         assert (HEARTBEAT, True) in two.received
         assert (append, False) in two.received
+
+
+async def test_member_that_moved_is_dialled_where_it_is_now() -> None:
+    addresses: dict[str, str] = {}
+    async with two_ends(addresses) as (one, _):
+        one.network.start(["id-2"])
+        await eventually(lambda: one.network.send(HEARTBEAT))
+        moved = Side(2, addresses)
+        await moved.server.start("127.0.0.1", 0)
+        try:
+            # The old connection is alive: nobody resets it.
+            addresses["id-2"] = moved.server.address
+            await eventually(lambda: one.network.send(HEARTBEAT) and moved.received)
+        finally:
+            await moved.server.stop()
 
 
 async def test_message_to_a_member_not_linked_is_lost() -> None:
