@@ -33,6 +33,7 @@ from callboard.agent.rpc.forwarding import ForwardingEngine
 from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
 from callboard.agent.strangers import Strangers
+from callboard.chassis.metrics import Metrics
 from callboard.swim.config import Config as SwimConfig
 from callboard.swim.config import SerfConfig, lan
 from callboard.swim.events import NameConflict
@@ -55,10 +56,18 @@ class Cluster:
         rng: random.Random,
         after_apply: Callable[[], None],
         fatal: Callable[[str], None],
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._store = store
         self._fatal = fatal
+        self._metrics = metrics
+        self._gossips = False
+        metrics.read_counter(
+            "callboard_gossip_garbage_total",
+            "What came to the gossip port and was no gossip of this cluster.",
+            lambda: self.membership.garbage if self._gossips else 0,
+        )
         self._contest = Contest()
         self._now = asyncio.get_running_loop().time
         self._disks: list[Disk] = []
@@ -73,14 +82,18 @@ class Cluster:
         self._dialer = Dialer(self.local, source_address=settings.source_address)
         self.client = RpcClient(self._dialer)
         self.membership: Membership
-        self._gossips = False
         self._pressing: asyncio.Task[None] | None = None
         self.directory = ServerDirectory(self.members, settings.datacenter, self.node_id)
         self._strangers = Strangers(self.local, self.client, self.directory.others)
         self.driver: RaftDriver | None = None
         self.engine: RaftDriver | ForwardingEngine
         if settings.server:
-            self.driver = self.engine = self._make_driver(data, rng, after_apply)
+            driver = self.driver = self.engine = self._make_driver(data, rng, after_apply)
+            metrics.read_counter(
+                "callboard_raft_state_hashes_compared_total",
+                "State hashes of the leader that were compared with our own, and equal.",
+                lambda: driver.hashes_compared,
+            )
             here = StateHere(store, self.engine)
             self.state_of: StateHere | StateElsewhere = here
             ConsensusService(self.driver).register(self.rpc)
@@ -168,6 +181,14 @@ class Cluster:
                 after_apply=after_apply,
                 on_fatal=self._fatal,
                 state_hash=self._store.state_hash,
+                observe_commit_s=self._metrics.histogram(
+                    "callboard_raft_commit_seconds",
+                    "From a proposal's append on the leader until it was applied there.",
+                ).observe,
+                observe_write_s=self._metrics.histogram(
+                    "callboard_raft_log_write_seconds",
+                    "Of one write of the log, until it was durable.",
+                ).observe,
                 rng=rng,
             ),
         )

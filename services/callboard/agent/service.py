@@ -96,20 +96,16 @@ class Agent:
         self.store = StateStore(settings.datacenter)
         self.front = Front(settings, self.store, rng=rng)
         self.cluster = Cluster(
-            settings, self.store, rng=rng, after_apply=self.front.wake, fatal=fatal
+            settings,
+            self.store,
+            rng=rng,
+            after_apply=self.front.wake,
+            fatal=fatal,
+            metrics=self.front.metrics,
         )
         self._journal = LocalJournal(settings.data_dir, on_fatal=fatal)
         self._states = CheckStates(self._journal, time.time)
-        self.local = LocalRegistry(
-            node_name=settings.node_name,
-            journal=self._journal,
-            states=self._states,
-            clock=self.clock,
-            rng=rng,
-            output_interval_s=settings.check_update_interval_s,
-            output_bytes_max=settings.check_output_bytes_max,
-            discard_output=settings.discard_check_output,
-        )
+        self.local = self._make_registry(rng)
         self.local.on_critical_too_long = self._reap
         self._node_meta = dict(settings.node_meta)
         self._anti_entropy = AntiEntropy(
@@ -132,6 +128,19 @@ class Agent:
         )
         self._maintenance = Maintenance(self.store, self.cluster.engine, time.monotonic)
         self._health = AgentHealth(settings, self.front.metrics, self.store, self.cluster)
+
+    def _make_registry(self, rng: random.Random) -> LocalRegistry:
+        settings = self.settings
+        return LocalRegistry(
+            node_name=settings.node_name,
+            journal=self._journal,
+            states=self._states,
+            clock=self.clock,
+            rng=rng,
+            output_interval_s=settings.check_update_interval_s,
+            output_bytes_max=settings.check_output_bytes_max,
+            discard_output=settings.discard_check_output,
+        )
 
     @property
     def http_port(self) -> int:

@@ -33,3 +33,15 @@ def test_feed_of_another_format_is_refused(catalog: Catalog) -> None:
     with refused.value as answer:
         assert answer.code == 400
         assert answer.read() == b"unknown feed format '2': this agent writes 1"
+
+
+def test_what_consensus_takes_is_measured(catalog: Catalog) -> None:
+    catalog.register("web")
+    url = f"{catalog.url}/v1/agent/metrics?format=prometheus"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+    assert float(figures["callboard_raft_commit_seconds_count"]) >= 1
+    assert float(figures["callboard_raft_log_write_seconds_count"]) >= 1
+    assert float(figures["callboard_gossip_garbage_total"]) == 0
+    assert float(figures["callboard_raft_state_hashes_compared_total"]) == 0

@@ -41,9 +41,11 @@ class Applier:
         hash_interval: int,
         on_hash_due: Callable[[int], None],
         now: Callable[[], float],
+        observe_s: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`after_slice(applied index)` is called once after each slice; `on_hash_due(index)` just
-        after an entry whose index is a multiple of `hash_interval` was applied."""
+        after an entry whose index is a multiple of `hash_interval` was applied; `observe_s` is told
+        how long each proposal took, from `expect` until it was applied."""
         self._state = state
         self.applied = state.applied_index
         self.applied_term = applied_term
@@ -52,12 +54,13 @@ class Applier:
         self._hash_interval = hash_interval
         self._on_hash_due = on_hash_due
         self._now = now
+        self._observe_s = observe_s
         self._queue: deque[Entry] = deque()
         self._running = False
         self._paused = False
         self._ended = False
         self._loop = asyncio.get_running_loop()
-        self._expected: dict[int, tuple[int, asyncio.Future[Applied]]] = {}
+        self._expected: dict[int, tuple[int, asyncio.Future[Applied], float]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[int]]] = []
         self._tickets = itertools.count()
 
@@ -72,7 +75,7 @@ class Applier:
         before = self._expected.pop(index, None)
         if before is not None:
             _fail(before[1], Overwritten())
-        self._expected[index] = (term, future)
+        self._expected[index] = (term, future, self._now())
 
     def wait(self, index: int, future: asyncio.Future[int]) -> None:
         """Resolve `future` with `index` once everything up to it is applied."""
@@ -112,7 +115,7 @@ class Applier:
     def fail_all(self, problem: Exception) -> None:
         """Nothing more will be applied."""
         self._paused = self._ended = True
-        for _, future in self._expected.values():
+        for _, future, _ in self._expected.values():
             _fail(future, problem)
         for _, _, waiting in self._waiting:
             _fail(waiting, problem)
@@ -157,8 +160,9 @@ class Applier:
         expected = self._expected.pop(entry.index, None)
         if expected is None or expected[1].done():
             return
-        term, future = expected
+        term, future, since = expected
         if term == entry.term:
+            self._observe_s(self._now() - since)
             future.set_result(Applied(entry.index, value))
         else:
             future.set_exception(Overwritten())

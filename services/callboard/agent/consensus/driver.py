@@ -377,6 +377,8 @@ class RaftDriver:
                 on_snapshot_message=snapshotting.send,
                 on_install=snapshotting.install,
                 on_failed=self._fatal,
+                observe_commit_s=around.observe_commit_s,
+                observe_write_s=around.observe_write_s,
             ),
             may_vote=mark.may_vote,
             log_thread=around.disk_thread("raft-log"),

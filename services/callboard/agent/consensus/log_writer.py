@@ -66,14 +66,16 @@ class LogWriter:
         now: Callable[[], float],
         on_durable: Callable[[WriteBatch], None],
         on_failed: Callable[[Exception], None],
+        observe_s: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`on_durable` and `on_failed` are called on the loop; after a failure nothing more is
-        written, ever (I11)."""
+        written, ever (I11). `observe_s` is told how long each batch took to be durable."""
         self._log = segment_log
         self._thread = thread
         self._now = now
         self._on_durable = on_durable
         self._on_failed = on_failed
+        self._observe_s = observe_s
         self._waiting: deque[WriteBatch | _Step] = deque()
         self._in_flight: WriteBatch | _Step | None = None
         self._began_at = 0.0
@@ -145,6 +147,8 @@ class LogWriter:
 
     def _finished(self, job: WriteBatch | _Step) -> None:
         self._in_flight = None
+        if isinstance(job, WriteBatch) and job.number:
+            self._observe_s(self._now() - self._began_at)
         # The next write starts before the messages of this one are sent: the disk is the slowest.
         self._next()
         if isinstance(job, WriteBatch):

@@ -61,6 +61,10 @@ class Hooks:
     """A received snapshot is to replace state and log."""
     on_failed: Callable[[Exception], None]
     """The member is dead, and the process must leave."""
+    observe_commit_s: Callable[[float], None]
+    """A proposal of ours was applied; it took so long."""
+    observe_write_s: Callable[[float], None]
+    """A batch is durable; it took so long."""
 
 
 class RaftMember:
@@ -117,9 +121,15 @@ class RaftMember:
             hash_interval=settings.state_hash_interval,
             on_hash_due=hooks.on_hash_due,
             now=now,
+            observe_s=hooks.observe_commit_s,
         )
         self.writer = LogWriter(
-            opened, log_thread, now=now, on_durable=self._durable, on_failed=self.fail
+            opened,
+            log_thread,
+            now=now,
+            on_durable=self._durable,
+            on_failed=self.fail,
+            observe_s=hooks.observe_write_s,
         )
 
     def start(self, *, eager: bool = False) -> None:

@@ -36,6 +36,10 @@ class Surroundings:
     """The process must leave; why. Called once."""
     state_hash: Callable[[], int] | None = None
     """Hash of the state machine's state, to be compared between agents (I12)."""
+    observe_commit_s: Callable[[float], None] = lambda seconds: None
+    """Told how long each proposal took on the leader, until applied; for metrics."""
+    observe_write_s: Callable[[float], None] = lambda seconds: None
+    """Told how long each write of the log took, until durable; for metrics."""
     network: NetworkFactory = PeerNetwork
     disk_thread: Callable[[str], DiskThread] = LoopThread
     """Begins a thread of this name; called on the loop."""

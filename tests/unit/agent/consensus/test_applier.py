@@ -22,6 +22,7 @@ class Setting:
         self.slices: list[int] = []
         self.failed: list[Exception] = []
         self.hashed: list[int] = []
+        self.observed: list[float] = []
         self.state = state or ListState()
         self.applier = Applier(
             self.state,
@@ -31,6 +32,7 @@ class Setting:
             hash_interval=4,
             on_hash_due=self.hashed.append,
             now=time.perf_counter,
+            observe_s=self.observed.append,
         )
 
 
@@ -107,6 +109,17 @@ async def test_proposer_behind_a_snapshot_is_told_that_nobody_knows() -> None:
     await setting.applier.replace(SnapshotMetadata(9, 2), iter([]))
     with pytest.raises(ProposalUnknown):
         await waiting
+
+
+async def test_time_of_a_proposal_is_told_once_it_is_applied() -> None:
+    setting = Setting(SlowState(0.01))
+    setting.applier.expect(1, 1, future())
+    setting.applier.expect(2, 1, overwritten := future())
+    setting.applier.add([entry(1), entry(2, term=2)])
+    (seconds,) = setting.observed
+    assert 0.01 <= seconds < 1.0
+    with pytest.raises(Overwritten):
+        await overwritten
 
 
 async def test_waiter_is_told_once_its_index_is_applied() -> None:

@@ -54,6 +54,7 @@ class Writing:
         opened, _ = create_log(self.disk, "cluster", Configuration(("a",)))
         self.durable: list[WriteBatch] = []
         self.failed: list[Exception] = []
+        self.observed: list[float] = []
         self.writes = 0
         self.go = threading.Event()
         self.go.set()
@@ -64,6 +65,7 @@ class Writing:
             now=time.monotonic,
             on_durable=self.durable.append,
             on_failed=self.failed.append,
+            observe_s=self.observed.append,
         )
 
     def _before(self, operation: str) -> None:
@@ -89,6 +91,19 @@ async def test_readies_that_come_during_a_write_share_the_next() -> None:
     assert [len(batch.messages) for batch in writing.durable] == [1, 4]
     assert writing.writes == 2
     assert await writing.stop() == [entry(number) for number in range(1, 6)]
+
+
+async def test_time_of_each_write_is_told() -> None:
+    writing = Writing()
+    writing.go.clear()
+    writing.writer.add(ready(1, entry(1)), 0)
+    writing.writer.add(ready(2, entry(2)), 0)
+    writing.writer.note_commit(2, lambda: None)
+    writing.go.set()
+    await eventually(lambda: writing.writer.idle)
+    assert len(writing.observed) == 2
+    assert all(0.0 < seconds < 10.0 for seconds in writing.observed)
+    await writing.stop()
 
 
 async def test_entry_overridden_before_it_was_written_is_never_written() -> None:
