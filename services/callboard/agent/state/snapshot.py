@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from typing import TypeVar
 
 import msgspec
 
@@ -134,8 +133,8 @@ def _rest(
     for some in _slices(tombstones):
         yield _record(RecordKind.TOMBSTONES, some)
     for kind, part, table in indexes:
-        for items in _slices(table.items()):
-            yield _record(RecordKind.INDEXES, IndexSlice(kind, part, dict(items)))
+        for items in _pairs(table):
+            yield _record(RecordKind.INDEXES, IndexSlice(kind, part, items))
     for answers in _slices(requests):
         yield _record(RecordKind.REQUESTS, answers)
 
@@ -145,23 +144,38 @@ def _record(kind: RecordKind, payload: object) -> bytes:
     return _LENGTH.pack(len(body) + 1) + bytes((kind,)) + body
 
 
-T = TypeVar("T")
-
-
-def _slices(items: Iterable[T]) -> Iterator[list[T]]:
-    part: list[T] = []
+def _slices(items: Iterable[object]) -> Iterator[list[msgspec.Raw]]:
+    """The items, encoded, in slices bounded by number and by bytes."""
+    part: list[msgspec.Raw] = []
+    size = 0
     for item in items:
-        part.append(item)
-        if len(part) == SLICE_OBJECTS:
+        encoded = _ENCODE(item)
+        part.append(msgspec.Raw(encoded))
+        size += len(encoded)
+        if len(part) == SLICE_OBJECTS or size >= SLICE_BYTES:
             yield part
-            part = []
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _pairs(table: dict[str, int]) -> Iterator[dict[str, int]]:
+    """A table in parts, bounded likewise."""
+    part: dict[str, int] = {}
+    size = 0
+    for name, index in table.items():
+        part[name] = index
+        size += len(name)
+        if len(part) == SLICE_OBJECTS or size >= SLICE_BYTES:
+            yield part
+            part, size = {}, 0
     if part:
         yield part
 
 
 def _objects(kind: RecordKind, objects: Iterable[msgspec.Struct]) -> Iterator[bytes]:
-    for part in _slices(objects):
-        yield _record(kind, [msgspec.structs.astuple(each) for each in part])
+    for part in _slices(msgspec.structs.astuple(each) for each in objects):
+        yield _record(kind, part)
 
 
 def _keys(entries: list[KeyValue]) -> Iterator[bytes]:

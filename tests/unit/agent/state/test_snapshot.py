@@ -213,3 +213,19 @@ def test_nothing_may_follow_the_end() -> None:
 def test_garbage_is_refused(garbage: bytes) -> None:
     with pytest.raises(SnapshotError):
         StateStore().restore(SnapshotMetadata(1, 1), iter([garbage]))
+
+
+def test_large_objects_stand_in_records_of_bounded_size() -> None:
+    driven = DrivenStore()
+    for number in range(40):
+        check = Check(check_id=f"c{number}", output="o" * 100_000)
+        driven.apply(Register(node=Node(name="n1", address="10.0.0.1"), checks=(check,)))
+    assert max(map(len, driven.store.snapshot())) < 2 * snapshot.SLICE_BYTES
+    assert driven.restored().store.node_checks("n1") == driven.store.node_checks("n1")
+
+
+def test_long_names_do_not_swell_the_index_records() -> None:
+    driven = DrivenStore()
+    for number in range(40):
+        driven.service("s" * 100_000 + str(number), node="n1")
+    assert max(map(len, driven.store.snapshot())) < 2 * snapshot.SLICE_BYTES
