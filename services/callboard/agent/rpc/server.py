@@ -55,7 +55,8 @@ class RpcServer:
         self._ssl = ssl_context
         self._handlers: dict[str, Handler] = {}
         self._channels: dict[Channel, ChannelFactory] = {Channel.RPC: self._serve_calls}
-        self._connections: set[FramedConnection] = set()
+        self._connections: dict[FramedConnection, None] = {}
+        # (ordered, unlike a set: a simulation plays the same run twice)
         self._listener: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._logged_second = 0
@@ -107,12 +108,12 @@ class RpcServer:
             self.log_rejected(connection.remote_address, "too many connections")
             connection.abort("too many connections")
             return
-        self._connections.add(connection)
+        self._connections[connection] = None
         connection.receiver = _Greeter(self, connection)
 
     def forget(self, connection: FramedConnection) -> None:
         """A connection is gone."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def greet(self, connection: FramedConnection, hello: Hello) -> FrameReceiver | None:
         """Answer a HELLO; the receiver of what follows, or None if refused."""
