@@ -158,7 +158,7 @@ def test_a_plain_address_outside_loopback_is_refused_by_name(
     assert all(way in said for way in ("-allow-plain", "ALLOW_PLAIN=1", "key allow_plain"))
 
 
-@pytest.mark.parametrize("way", ["flag", "key"])
+@pytest.mark.parametrize("way", ["flag", "key", "variable"])
 def test_a_plain_address_outside_loopback_is_taken_when_told(
     place: str, tmp_path: Path, way: str
 ) -> None:
@@ -168,7 +168,8 @@ def test_a_plain_address_outside_loopback_is_taken_when_told(
     more = ["-client", "0.0.0.0", "-http-port", port, "-dns-port", "-1"]
     more += ["-config-file", str(file), *(["-allow-plain"] if way == "flag" else [])]
     argv = [*command_line(place, tmp_path / "data"), *more]
-    with running(argv, tmp_path / "log", tmp_path) as lone:
+    wrap = ["env", "ALLOW_PLAIN=1"] if way == "variable" else []
+    with running(argv, tmp_path / "log", tmp_path, wrap) as lone:
         lone.wait_for(f"http://{neighbour(place)}:{port}/v1/status/leader")
 
 

@@ -30,6 +30,7 @@ class AgentHealth:
             ("raft_commit_index", "Highest index known committed", lambda: engine.commit_index),
             ("raft_applied_index", "Highest index applied", lambda: store.applied_index),
             ("raft_last_contact_seconds", "Age of the leader's last word", self._contact),
+            ("parked_queries", "Blocking queries that wait for a change", store.waiting),
             ("gossip_members", "Members that gossip knows", lambda: cluster.directory.count),
         ):
             metrics.read_gauge(f"callboard_{name}", text, read)

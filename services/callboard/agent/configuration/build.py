@@ -47,7 +47,8 @@ def build(
         raise FlagError(f"Unexpected extra arguments: {list(parsed.args)}")
     merged = read(sources(parsed))
     surroundings = from_environment(environ)
-    merged.values.update(surroundings)
+    for path, value in surroundings.items():
+        put(merged.values, path, value)
     if "bind_addr" in surroundings:
         merged.values.setdefault("client_addr", surroundings["bind_addr"])
     flags, idle = from_flags(parsed)

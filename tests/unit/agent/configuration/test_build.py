@@ -228,6 +228,12 @@ def test_hosts_come_from_both_variables() -> None:
     assert found.http.allowed_hosts == ("a.example", "b.example", "c.example")
 
 
+def test_hosts_of_variables_are_added_to_those_of_files(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"allowed_hosts": ["a.example"]}')
+    found = settings("-config-dir", str(tmp_path), PUBLIC_HOST="b.example")
+    assert found.http.allowed_hosts == ("a.example", "b.example")
+
+
 def test_a_variable_without_sense_is_named() -> None:
     assert refusal(ALLOW_PLAIN="perhaps") == (
         'environment ALLOW_PLAIN: allow_plain: expected bool, got string "perhaps"'
