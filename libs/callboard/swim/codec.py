@@ -16,6 +16,7 @@ from callboard.swim.config import META_BYTES_MAX
 from callboard.swim.keyring import OVERHEAD_BYTES, Keyring
 from callboard.swim.lzw import decompress
 from callboard.swim.messages import (
+    INCARNATION_MAX,
     Ack,
     Address,
     Alive,
@@ -238,19 +239,21 @@ def _decode_nack(body: bytes) -> Nack:
 
 def _decode_suspect(body: bytes) -> Suspect:
     source = unpack_map(body)
-    return Suspect(source.integer("Incarnation"), _node(source), source.text("From"))
+    return Suspect(
+        source.integer("Incarnation", INCARNATION_MAX), _node(source), source.text("From")
+    )
 
 
 def _decode_dead(body: bytes) -> Dead:
     source = unpack_map(body)
-    return Dead(source.integer("Incarnation"), _node(source), source.text("From"))
+    return Dead(source.integer("Incarnation", INCARNATION_MAX), _node(source), source.text("From"))
 
 
 def _decode_alive(body: bytes) -> Alive:
     source = unpack_map(body)
     address, port = _reachable(source)
     return Alive(
-        source.integer("Incarnation"),
+        source.integer("Incarnation", INCARNATION_MAX),
         _node(source),
         address,
         port,
@@ -278,7 +281,7 @@ def decode_node_state(source: Fields) -> NodeState:
         address,
         port,
         source.raw("Meta", META_BYTES_MAX),
-        source.integer("Incarnation"),
+        source.integer("Incarnation", INCARNATION_MAX),
         Status(status),
         unpack_versions(source.raw("Vsn")),
     )

@@ -16,6 +16,9 @@ Address = tuple[str, int]
 Incarnation = int
 """A member's own version of itself: only the member raises it, to refute (SWIM, section 4.2)."""
 
+INCARNATION_MAX = 2**32 - 1
+"""Memberlist's are 32 bits; one above is a fault of its sender."""
+
 
 class MessageType(IntEnum):
     """The first byte of every message. ONLY APPEND."""

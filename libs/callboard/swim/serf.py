@@ -306,6 +306,7 @@ class Serf:
             self._leaving and intent.node == self.name
         ):
             record.member = replace(record.member, status=MemberStatus.ALIVE)
+            self._prune_at.pop(intent.node, None)
         return True
 
     def _leave_intent(self, intent: LeaveIntent, now: float) -> bool:

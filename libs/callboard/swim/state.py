@@ -24,6 +24,7 @@ from callboard.swim.events import (
 )
 from callboard.swim.members import Member, Members
 from callboard.swim.messages import (
+    INCARNATION_MAX,
     Alive,
     Dead,
     Incarnation,
@@ -251,17 +252,20 @@ class MembershipState:
     # --- what we say ourselves --------------------------------------------------------------------
 
     def _refute(self, accused: Incarnation) -> None:
-        self.me.incarnation = max(self.me.incarnation, accused) + 1
+        self._raise_incarnation(accused)
         self._awareness.apply(1)
         self._broadcast(self.me.name, self.me.as_alive())
         self._emit(Refuted(self.me.incarnation))
+
+    def _raise_incarnation(self, above: Incarnation) -> None:
+        self.me.incarnation = min(max(self.me.incarnation, above) + 1, INCARNATION_MAX)
 
     def set_meta(self, meta: bytes) -> None:
         """Announce a new meta of ours. Raises ValueError when it is too long."""
         if len(meta) > META_BYTES_MAX:
             raise ValueError(f"meta has {len(meta)} bytes, the most is {META_BYTES_MAX}")
         self.me.meta = meta
-        self.me.incarnation += 1
+        self._raise_incarnation(self.me.incarnation)
         self._broadcast(self.me.name, self.me.as_alive())
 
     def leave(self, now: float) -> Broadcast:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from callboard.swim.codec import Codec, encode
+from callboard.swim.codec import Codec, encode, encode_node_state
 from callboard.swim.config import SerfConfig, lan
 from callboard.swim.events import PushPullWith, Undecodable
 from callboard.swim.messages import (
@@ -273,6 +273,24 @@ def test_live_member_that_is_forced_out_refutes() -> None:
     core = serf("a")
     give(core, LeaveIntent(7, "me", prune=True))
     assert status(core, "me") == MemberStatus.ALIVE
+
+
+def test_live_member_that_refutes_is_not_pruned() -> None:
+    core = serf("a")
+    core.force_leave("a", NOW, prune=True)
+    give(core, JoinIntent(core.clock.time, "a"), now=NOW + 0.5)
+    core.handle_timer(NOW + 10)
+    assert status(core, "a") == MemberStatus.ALIVE
+
+
+@pytest.mark.parametrize("incarnation", [2**32 - 1, 2**32, 2**64 - 1])
+def test_absurd_accusation_of_ours_leaves_us_able_to_speak(incarnation: int) -> None:
+    core = serf("a")
+    give(core, Suspect(incarnation, "me", "a"))
+    assert spread(core) is not None
+    (mine,) = [n for n in core.push_pull(join=False).nodes if n.name == "me"]
+    assert mine.incarnation < 2**32
+    assert encode_node_state(mine)
 
 
 def test_leaving_member_is_pruned_after_its_departure_has_spread() -> None:
