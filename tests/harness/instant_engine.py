@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callboard.agent.ports import Applied, Leader, NoLeader
+from callboard.agent.ports import Applied, Leader, NoLeader, ProposalUnknown
 from callboard.agent.state.store import StateStore
 
 
@@ -13,6 +13,8 @@ class InstantEngine:
         self.store = store or StateStore()
         self.ready = True
         self.leaderless = False
+        self.failures = 0
+        """So many proposals fail from now on, as when a leader changes."""
         self.proposed: list[bytes] = []
         self.term = 1
         self.last_contact_s = 0.0
@@ -21,6 +23,9 @@ class InstantEngine:
         """Apply at the next index."""
         if self.leaderless:
             raise NoLeader("No cluster leader")
+        if self.failures:
+            self.failures -= 1
+            raise ProposalUnknown("the leader changed")
         self.proposed.append(command)
         index = self.store.applied_index + 1
         value = self.store.apply(index, command)

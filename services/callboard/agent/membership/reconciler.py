@@ -30,6 +30,7 @@ from callboard.catalog.objects import (
     ServiceInstance,
 )
 from callboard.catalog.version import CONSUL_VERSION
+from callboard.swim.serf_members import MemberEvent, MemberEventKind
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ CONSUL_SERVICE = "consul"
 ALIVE_OUTPUT = "Agent alive and reachable"
 FAILED_OUTPUT = "Agent not live or unreachable"
 SERF_HEALTH_NAME = "Serf Health Status"
+REAPED_MAX = 4096
+"""Reaped members kept for the leader; of more the oldest are left to `reconnect_timeout_s`."""
 
 
 class SeenMember(Protocol):
@@ -71,6 +74,8 @@ class Timing:
     """How long a node unknown to gossip keeps its passing serfHealth."""
     reconnect_timeout_s: float = 72 * 3600.0
     """How long a node unknown to gossip stays in the catalog (Consul: reconnect_timeout)."""
+    retry_s: float = 1.0
+    """How soon a round that failed is tried again."""
 
 
 def commands_for(member: SeenMember, catalog: Catalog, datacenter: str) -> list[Command]:
@@ -185,6 +190,7 @@ class Reconciler:
         self._rng = rng
         self._timing = timing or Timing()
         self._absent_since: dict[str, float] = {}
+        self._reaped: dict[str, SeenMember] = {}
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -198,6 +204,18 @@ class Reconciler:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    def heard(self, event: MemberEvent) -> None:
+        """A member changed. One that is reaped is unknown to gossip from now on, so it is kept
+        here until the leader has removed its node, or it comes back."""
+        name = event.member.name.lower()
+        if event.kind == MemberEventKind.REAP:
+            while len(self._reaped) >= REAPED_MAX:
+                del self._reaped[next(iter(self._reaped))]
+            self._reaped[name] = event.member
+        else:
+            self._reaped.pop(name, None)
+        self.poke()
 
     def poke(self) -> None:
         """Something changed: a member, or who leads. Cheap, and many at once count as one."""
@@ -213,22 +231,36 @@ class Reconciler:
                 pass
             self._wanted.clear()
             if self._engine.is_leader and self._engine.ready:
-                await self._reconcile()
+                if not await self._reconcile():
+                    await asyncio.sleep(self._timing.retry_s)
+                    self._wanted.set()
             elif not self._engine.is_leader:
                 self._absent_since.clear()
 
-    async def _reconcile(self) -> None:
+    async def _reconcile(self) -> bool:
+        """One round; False when something is to be tried again soon."""
         seen = list(self._members())
-        commands = [c for m in seen for c in commands_for(m, self._catalog, self._datacenter)]
-        commands += self._for_absent({member.name.lower() for member in seen})
+        names = {member.name.lower() for member in seen}
+        reaped = {name: one for name, one in self._reaped.items() if name not in names}
+        commands: list[Command] = []
+        for member in (*seen, *reaped.values()):
+            try:
+                commands += commands_for(member, self._catalog, self._datacenter)
+            except ValueError as problem:  # what it says of itself makes no node
+                log.error("member left out", extra={"member": member.name, "error": str(problem)})
+        commands += self._for_absent(names | reaped.keys())
         for command in commands:
             try:
                 applied = await self._engine.propose(encode_command(command))
             except EngineError as problem:
                 log.warning("member not reconciled", extra={"error": str(problem)})
-                return
+                return False
             if isinstance(applied.value, str):
                 log.error("member refused by the catalog", extra={"error": applied.value})
+        for name, one in reaped.items():
+            if self._reaped.get(name) is one:
+                del self._reaped[name]
+        return True
 
     def _for_absent(self, names: set[str]) -> list[Command]:
         """What to do about nodes that have a serfHealth but that gossip does not know."""

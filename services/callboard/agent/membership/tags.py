@@ -13,6 +13,7 @@ from callboard.catalog.version import CONSUL_VERSION, VERSION
 
 ROLE = "callboard"
 PROTOCOL_VERSION = "2"
+PORT_MAX = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ def from_wire(tags: Mapping[str, str]) -> AgentTags | None:
         port = int(tags.get("port", "0"))
         expect = int(tags.get("expect", "0"))
     except ValueError:
+        return None
+    if not 0 <= port <= PORT_MAX or expect < 0:
         return None
     return AgentTags(
         node_id=tags.get("id", ""),

@@ -15,6 +15,7 @@ from callboard.agent.membership.reconciler import Reconciler, Timing
 from callboard.agent.membership.tags import AgentTags
 from callboard.catalog.commands import Register, encode_command
 from callboard.catalog.objects import Check, Node
+from callboard.swim.serf_members import MemberEvent, MemberEventKind, MemberStatus, SerfMember
 
 ID = "11111111-1111-1111-1111-11111111111{}"
 
@@ -65,7 +66,7 @@ async def world(*members: Seen) -> AsyncIterator[World]:
         datacenter="dc1",
         now=lambda: here.time,
         rng=random.Random(1),
-        timing=Timing(grace_s=30, reconnect_timeout_s=3600),
+        timing=Timing(grace_s=30, reconnect_timeout_s=3600, retry_s=0.01),
     )
     here = World(engine, seen, reconciler)
     reconciler.start()
@@ -178,3 +179,61 @@ async def test_late_failure_of_an_id_whose_name_was_taken_over_changes_nothing()
         here.members[:] = [member("agent-1", 1, status="failed")]
         await here.round()
         assert here.status("agent-1") == "passing"
+
+
+def heard(kind: MemberEventKind, of: Seen) -> MemberEvent:
+    status = MemberStatus.REAP if kind == MemberEventKind.REAP else MemberStatus.ALIVE
+    return MemberEvent(kind, SerfMember(of.name, of.address, 8301, of.tags, status))
+
+
+async def test_reaped_member_is_removed_at_once() -> None:
+    async with world(member("agent-1"), member("agent-2", 2)) as here:
+        await here.round()
+        gone = here.members.pop()
+        here.reconciler.heard(heard(MemberEventKind.REAP, gone))
+        await eventually(lambda: here.engine.store.node("agent-2") is None)
+
+
+async def test_member_reaped_under_an_earlier_leader_is_removed_by_the_next() -> None:
+    async with world(member("agent-1"), member("agent-2", 2)) as here:
+        await here.round()
+        here.engine.leaderless = True
+        here.reconciler.heard(heard(MemberEventKind.REAP, here.members.pop()))
+        await here.round()
+        assert here.engine.store.node("agent-2") is not None
+        here.engine.leaderless = False
+        here.reconciler.poke()
+        await eventually(lambda: here.engine.store.node("agent-2") is None)
+
+
+async def test_reaped_member_that_came_back_stays() -> None:
+    async with world(member("agent-1"), member("agent-2", 2)) as here:
+        await here.round()
+        back = here.members[1]
+        here.reconciler.heard(heard(MemberEventKind.REAP, back))
+        here.reconciler.heard(heard(MemberEventKind.JOIN, back))
+        await here.round()
+        assert here.status("agent-2") == "passing"
+
+
+async def test_member_with_an_impossible_port_keeps_nobody_else_out() -> None:
+    strange = member("agent-0", 3)
+    strange.tags["port"] = "9" * 30
+    async with world(strange, member("agent-1")) as here:
+        here.reconciler.poke()
+        await eventually(lambda: here.engine.store.node("agent-1"))
+
+
+async def test_member_without_a_sensible_address_keeps_nobody_else_out() -> None:
+    strange = member("agent-0", 3)
+    strange.address = "nowhere"
+    async with world(strange, member("agent-1")) as here:
+        here.reconciler.poke()
+        await eventually(lambda: here.engine.store.node("agent-1"))
+
+
+async def test_round_that_failed_is_tried_again_soon() -> None:
+    async with world(member("agent-1")) as here:
+        here.engine.failures = 1
+        here.reconciler.poke()
+        await eventually(lambda: here.engine.store.node("agent-1"))
