@@ -25,6 +25,9 @@ FORMAT = 1
 FRAME_OCTETS_MAX = 16 << 20
 """A longer frame is malformed. Our own are far smaller: a slice of RECORDS, a slice of a batch."""
 
+FRAME_OCTETS_WANTED = 1 << 20
+"""A longer frame of several objects is cut in two: objects may be as long as a request."""
+
 CHANGES_PER_FRAME_MAX = 1000
 OBJECTS_PER_FRAME_MAX = 500
 
@@ -128,10 +131,31 @@ _values: dict[str, msgspec.msgpack.Decoder[Node | ServiceInstance | Check]] = {
 
 
 def pack(frame: Frame) -> bytes:
-    """A frame with its length in front."""
+    """A frame with its length in front; RECORDS and DELTA that are too long become several."""
     body = _encoder.encode(frame)
-    assert len(body) <= FRAME_OCTETS_MAX, "frames are made in slices"
+    if len(body) > FRAME_OCTETS_WANTED and (halves := _halves(frame)):
+        return b"".join(map(pack, halves))
+    assert len(body) <= FRAME_OCTETS_MAX, "one object is never so long"
     return len(body).to_bytes(4, "big") + body
+
+
+def _halves(frame: Frame) -> tuple[Frame, ...]:
+    """Two frames that together say the same; () if this one cannot be cut."""
+    if isinstance(frame, Delta) and len(frame.changes) > 1:
+        middle = len(frame.changes) // 2
+        return (
+            Delta(frame.index, False, frame.changes[:middle]),
+            Delta(frame.index, frame.last, frame.changes[middle:]),
+        )
+    if isinstance(frame, Records):
+        nodes, services, checks = frame.nodes, frame.services, frame.checks
+        cuts = (len(nodes) // 2, len(services) // 2, len(checks) // 2)
+        if len(nodes) + len(services) + len(checks) > 1:
+            return (
+                Records(nodes[: cuts[0]], services[: cuts[1]], checks[: cuts[2]]),
+                Records(nodes[cuts[0] :], services[cuts[1] :], checks[cuts[2] :]),
+            )
+    return ()
 
 
 def pack_changes(index: int, changes: list[Change]) -> bytes:

@@ -77,6 +77,32 @@ def test_large_batch_is_sent_in_parts_of_which_one_is_the_last() -> None:
     assert [part.last for part in parts] == [False, False, True]  # type: ignore[attr-defined]
 
 
+def heavy(count: int) -> list[ServiceInstance]:
+    """Instances as long as a registration may be."""
+    tags = tuple(f"{n:01000d}" for n in range(900))
+    return [ServiceInstance(id=f"s{n}", service="web", node="n", tags=tags) for n in range(count)]
+
+
+def test_snapshot_of_very_long_objects_is_taken() -> None:
+    records = Records(nodes=(Node(name="n"),), services=tuple(heavy(20)))
+    octets = pack(records)
+    assert max(len(received.octets) for received in FrameReader().feed(octets)) < 2 << 20
+    digest = SnapshotHash()
+    digest.add(records, octets)
+    copy = CatalogCopy()
+    hello = pack(Hello(FORMAT, "e", 5, False, "dc1", "a"))
+    receive(FeedSession(copy), hello, octets, pack(digest.end(5)))
+    assert copy.tables.counts == (1, 20, 0)
+
+
+def test_batch_of_very_long_changes_is_sent_in_parts_of_which_one_is_the_last() -> None:
+    changes = [Change(9, "put", "service", "n", each.id, each) for each in heavy(20)]
+    parts = frames(pack_changes(9, changes))
+    assert [part.last for part in parts] == [False] * (len(parts) - 1) + [True]  # type: ignore[attr-defined]
+    ids = [change.id for part in parts for change in part.changes]  # type: ignore[attr-defined]
+    assert ids == [each.id for each in heavy(20)]
+
+
 def test_later_fields_are_ignored() -> None:
     body = msgspec.msgpack.encode([5, "leader", 1, 2, 3, "new"])
     (beat,) = frames(len(body).to_bytes(4, "big") + body)
