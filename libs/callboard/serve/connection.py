@@ -22,9 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from callboard.serve.admission import body_bytes_max, examine, has_body
-from callboard.serve.core import Core, log_refusal, refusal
+from callboard.serve.core import Core, Peer, log_refusal, refusal
 from callboard.serve.exchange import Answer
-from callboard.serve.lane import Exchange
+from callboard.serve.lane import Exchange, far_ahead
 from callboard.serve.timerwheel import Timer
 from callboard.serve.wire import CONTINUE, head, header_key, tokens
 
@@ -42,10 +42,10 @@ class Connection(HttpToolsProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, core: Core, config: Config, state: ServerState) -> None:
+    def __init__(self, core: Core, config: Config, state: ServerState, peer: Peer) -> None:
         super().__init__(config=config, server_state=state, app_state={}, _loop=core.loop)
         self.core = core
-        self.peer: tuple[str, int] = ("", 0)
+        self.peer = peer  # (as accepted: a socket that was reset does not know it any more)
         self.peer_certificate: Mapping[str, object] | None = None
         self.write_paused = False
         self._queue: deque[Exchange] = deque()
@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.peer = self.client or ("", 0)
+        self.client = self.peer
         if self.scheme == "https":
             self.peer_certificate = transport.get_extra_info("peercert")
         transport.set_write_buffer_limits(high=self.core.limits.write_high_water_bytes)
@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         for at in range(0, len(data), _SLICE):
-            if len(self._queue) > self.core.limits.pipeline_max:
+            if far_ahead(self._queue, self.core.limits):
                 self._unfed = data[at:]
                 break
             self._parse(data if len(data) <= _SLICE else data[at : at + _SLICE])
@@ -297,9 +297,9 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade() and has_body(exchange.headers):
             return  # Not complete at all: see _after_upgrade.
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        exchange.size = self._head_bytes + self._body_bytes
         exchange.complete = True
-        self._body = []
-        self._reading = None
+        self._body, self._reading = [], None
         if not exchange.keep_alive:
             self._deaf = True
 
@@ -401,7 +401,7 @@ class Connection(HttpToolsProtocol):
                         self.transport.write(CONTINUE)
                     break
                 exchange.start()
-            if not self._unfed or self._deaf or len(self._queue) > self.core.limits.pipeline_max:
+            if not self._unfed or self._deaf or far_ahead(self._queue, self.core.limits):
                 break
             unfed, self._unfed = self._unfed, b""
             self._feed(unfed)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 TURN_S = 0.005
 """Work on requests in one turn of the loop."""
 
+Peer = tuple[str, int]
+"""A client's address and port."""
 Message = MutableMapping[str, Any]
 Asgi = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],

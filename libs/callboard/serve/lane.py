@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, cast
 
 from callboard.serve.asgi import Cycle
 from callboard.serve.core import refusal
 from callboard.serve.exchange import Answer, Outcome, Parked, Request, Route, Streamed
+from callboard.serve.limits import Limits
 from callboard.serve.streams import StreamWriter
 from callboard.serve.wire import decode_query
 
@@ -48,6 +49,7 @@ class Exchange:
         "refusal",
         "request",
         "route",
+        "size",
         "started",
         "stream",
         "task",
@@ -63,6 +65,8 @@ class Exchange:
         self.route: Route | None = None
         self.body = b""
         self.raw_body_bytes = 0
+        self.size = 0
+        """Of head and body in bytes, once complete: what it costs to let it wait."""
         self.keep_alive = True
         self.http_1_0 = False
         self.expects_continue = False
@@ -191,3 +195,11 @@ class Exchange:
             return
         self.stream = StreamWriter(self, streamed)
         self.stream.start()
+
+
+def far_ahead(queue: Collection[Exchange], limits: Limits) -> bool:
+    """Whether the requests that wait their turn on a connection are many or large."""
+    if len(queue) < 2:
+        return False
+    size = sum(exchange.size for exchange in queue if not exchange.started)
+    return len(queue) > limits.pipeline_max or size > limits.pipeline_bytes_max

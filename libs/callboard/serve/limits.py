@@ -26,7 +26,8 @@ class Limits:
     pipeline_max: int = 64
     """Requests of one connection waiting behind one that is not answered yet."""
     pipeline_bytes_max: int = 256 * 1024
-    """Bytes read ahead of those; a client that sends more behind a parked request is cut."""
+    """Bytes of those, and bytes read ahead of them; a client that sends more behind a parked
+    request is cut."""
     connections_max: int = 16_384
     """Further ones wait in the kernel's backlog. Less where file descriptors are fewer: see
     `affordable`."""

@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from callboard.serve.connection import Connection
-from callboard.serve.core import Asgi, Core, Observer
+from callboard.serve.core import Asgi, Core, Observer, Peer
 from callboard.serve.exchange import Dispatcher
 from callboard.serve.limits import Limits, affordable
 from callboard.serve.timerwheel import TimerWheel
@@ -182,10 +182,11 @@ class Server:
                 self._pause(listener)
                 core.wheel.add(self._limits.accept_backoff_s, lambda: self._resume(listener))
                 return
-            self._admit(core, accepted, str(address[0]))
+            self._admit(core, accepted, (str(address[0]), int(address[1])))
 
-    def _admit(self, core: Core, accepted: socket.socket, client: str) -> None:
+    def _admit(self, core: Core, accepted: socket.socket, peer: Peer) -> None:
         accepted.setblocking(False)
+        client = peer[0]
         per_client = self._limits.connections_per_client_max
         if per_client and self._clients[client] >= per_client:
             log.warning("too many connections of one client", extra={"client": client})
@@ -196,22 +197,22 @@ class Server:
             accepted.close()
             return
         self._clients[client] += 1
-        task = core.loop.create_task(self._adopt(core, accepted, client))
+        task = core.loop.create_task(self._adopt(core, accepted, peer))
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
 
-    async def _adopt(self, core: Core, accepted: socket.socket, client: str) -> None:
+    async def _adopt(self, core: Core, accepted: socket.socket, peer: Peer) -> None:
         try:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await core.loop.connect_accepted_socket(
-                lambda: Connection(core, self._config, self._state),
+                lambda: Connection(core, self._config, self._state, peer),
                 accepted,
                 ssl=self._ssl,
                 ssl_handshake_timeout=self._limits.head_timeout_s if self._ssl else None,
             )
         except (OSError, ssl.SSLError, asyncio.CancelledError) as problem:
-            log.info("connection failed", extra={"client": client, "reason": str(problem)})
-            self._forget(client)
+            log.info("connection failed", extra={"client": peer[0], "reason": str(problem)})
+            self._forget(peer[0])
             accepted.close()
 
     def _lost(self, connection: Connection) -> None:

@@ -237,6 +237,44 @@ async def test_client_that_pipelines_without_end_behind_a_parked_request_is_cut(
     assert "pipelined too far ahead" in caplog.text
 
 
+async def test_client_that_pipelines_bodies_behind_a_parked_request_is_cut(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve() as site, connect(site.port) as client:
+        await client.send(request_bytes("GET", "/park"))
+        await eventually(lambda: site.parked)
+        client.writer.write(request_bytes("PUT", "/echo", bytes(400_000)) * 10)
+        await eventually(lambda: site.parked[0].cancelled)
+    assert "pipelined too far ahead" in caplog.text
+
+
+async def test_bodies_pipelined_behind_a_slow_request_are_all_answered(serve: Serve) -> None:
+    async with serve() as site, connect(site.port) as client:
+        body = bytes(400_000)
+        await client.send(request_bytes("GET", "/slow"))
+        client.writer.write(request_bytes("PUT", "/echo", body) * 10)
+        await eventually(lambda: site.requests)
+        site.gate.set()
+        assert (await client.answer()).body == b"slow"
+        for _ in range(10):
+            assert (await client.answer()).body == body
+
+
+async def test_connections_that_are_reset_at_once_do_not_count_for_ever(serve: Serve) -> None:
+    async with serve(Limits(connections_per_client_max=2)) as site:
+        for _ in range(8):
+            with socket.create_connection(("127.0.0.1", site.port)) as raw:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        async def status() -> int:
+            async with connect(site.port) as client:
+                return (await client.request("GET", "/echo")).status
+
+        asked = asyncio.get_running_loop().time()
+        while await status() != 200:
+            assert asyncio.get_running_loop().time() < asked + 5.0
+
+
 async def test_parked_requests_cost_no_task(serve_fast: Serve) -> None:
     async with serve_fast() as site:
         before = len(asyncio.all_tasks())
