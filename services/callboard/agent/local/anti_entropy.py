@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from callboard.agent.local.node import same_node
 from callboard.agent.ports import Engine, EngineError, LocalCheck, NotReady
 from callboard.catalog.commands import Command, Deregister, Register, encode_command
@@ -54,6 +56,7 @@ class Registry(Protocol):
     def services(self) -> Mapping[str, ServiceDefinition]: ...
     def checks(self) -> Mapping[str, LocalCheck]: ...
     def override_tags(self, service_id: str, tags: tuple[str, ...]) -> None: ...
+    def output_is_deferred(self, check_id: str) -> bool: ...
 
 
 def full_sync_interval_s(members: int) -> float:
@@ -116,6 +119,10 @@ class AntiEntropy:
         self._dirty_services: set[str] = set()
         self._dirty_checks: set[str] = set()
         self._full = True
+        self._busy = False
+        """A round is under way: what it pushes is marked no more, and not yet in the catalog."""
+        self._refused = False
+        """Something was refused at last: everything is compared sooner."""
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
         self._waiting: list[asyncio.Future[bool]] = []
@@ -133,7 +140,8 @@ class AntiEntropy:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        self._settle(False)
+        waiting, self._waiting = self._waiting, []
+        _settle(waiting, False)
 
     def service_changed(self, service_id: str) -> None:
         """A service, or one of its checks' existence, changed or is gone."""
@@ -151,9 +159,16 @@ class AntiEntropy:
         self._hurry.set()
         self._wanted.set()
 
+    def hurry(self) -> None:
+        """Things may have got better (a leader was found): wait no longer to try again."""
+        self._hurry.set()
+
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until all that is changed now is in the catalog; False when it is not in time."""
-        if not self._full and not self._dirty_services and not self._dirty_checks:
+        """Wait until all that is changed now is in the catalog; False when it is not in time, or
+        was refused."""
+        if self._task is None:
+            return False
+        if not (self._full or self._dirty_services or self._dirty_checks or self._busy):
             return True
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
@@ -168,19 +183,19 @@ class AntiEntropy:
         while True:
             interval_s = full_sync_interval_s(self._members()) * self._rng.uniform(1.0, 1.15)
             try:
-                async with asyncio.timeout(interval_s):
+                async with asyncio.timeout(RETRY_MAX_S if self._refused else interval_s):
                     await self._wanted.wait()
             except TimeoutError:
                 self._full = True
             self._wanted.clear()
+            self._hurry.clear()
             if await self._attempt():
                 self._delay_s = RETRY_MIN_S
             else:
                 await self._back_off()
 
     async def _back_off(self) -> None:
-        """Wait before the next attempt; less when `request_full` says that things got better."""
-        self._hurry.clear()
+        """Wait before the next attempt; less when somebody says that things got better."""
         try:
             async with asyncio.timeout(self._delay_s * self._rng.uniform(0.5, 1.0)):
                 await self._hurry.wait()
@@ -192,57 +207,82 @@ class AntiEntropy:
     async def _attempt(self) -> bool:
         """One round; False when something could not be pushed."""
         waiting, self._waiting = self._waiting, []
+        self._busy = True
         try:
-            if self._full:
-                await self._compare()
-                self._full = False
-            while self._dirty_services or self._dirty_checks:
-                await self._push()
-        except (EngineError, OSError) as problem:
+            told = await self._round()
+        except BaseException as problem:
             self._waiting = waiting + self._waiting
-            level = logging.DEBUG if isinstance(problem, NotReady) else logging.WARNING
-            log.log(level, "catalog not told yet", extra={"error": str(problem)})
+            if isinstance(problem, EngineError | OSError):
+                level = logging.DEBUG if isinstance(problem, NotReady) else logging.WARNING
+                log.log(level, "catalog not told yet", extra={"error": str(problem)})
+            elif isinstance(problem, Exception):
+                log.exception("catalog not told yet: a fault of ours")
+            else:
+                raise
             return False
-        for done in waiting:
-            if not done.done():
-                done.set_result(True)
+        finally:
+            self._busy = False
+        _settle(waiting, told)
         return True
 
-    def _settle(self, outcome: bool) -> None:
-        waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            if not done.done():
-                done.set_result(outcome)
+    async def _round(self) -> bool:
+        """Compare if that is due, and push what is marked; False when something was refused.
 
-    async def _push(self) -> None:
+        What is marked meanwhile is the next round's: whoever waits for this one is not kept.
+        """
+        compared, self._full = self._full, False
+        if compared:
+            try:
+                await self._compare()
+            except BaseException:
+                self._full = True
+                raise
+        accepted = await self._push()
+        self._refused = not accepted
+        if not accepted and not compared:
+            self._full = True  # a check of a service that somebody removed, say
+        if self._full or self._dirty_services or self._dirty_checks:
+            self._wanted.set()
+        return accepted
+
+    async def _push(self) -> bool:
+        """Propose what is marked; False when the catalog refused some of it."""
         services, self._dirty_services = self._dirty_services, set()
         checks, self._dirty_checks = self._dirty_checks, set()
-        commands = [self._service_command(service_id) for service_id in sorted(services)]
-        known = self._registry.checks()
-        covered = {
-            check_id for check_id, check in known.items() if check.check.service_id in services
-        }
-        commands += [self._check_command(check_id) for check_id in sorted(checks - covered)]
         try:
-            await self._propose_all(commands)
+            return await self._propose_all(self._commands(services, checks))
         except BaseException:
             self._dirty_services |= services
             self._dirty_checks |= checks
             raise
 
-    async def _propose_all(self, commands: list[Command]) -> None:
+    def _commands(self, services: set[str], checks: set[str]) -> list[Command]:
+        known = self._registry.checks()
+        covered = {
+            check_id for check_id, check in known.items() if check.check.service_id in services
+        }
+        return [
+            *(self._service_command(service_id) for service_id in sorted(services)),
+            *(self._check_command(check_id) for check_id in sorted(checks - covered)),
+        ]
+
+    async def _propose_all(self, commands: list[Command]) -> bool:
+        """Propose side by side; False when the catalog refused some. Raises EngineError."""
         slots = asyncio.Semaphore(PUSHES_MAX)
 
-        async def propose(command: Command) -> None:
+        async def propose(command: Command) -> bool:
             async with slots:
                 applied = await self._engine.propose(encode_command(command))
             if isinstance(applied.value, str):
                 log.error("refused by the catalog", extra={"error": applied.value})
+                return False
+            return True
 
         results = await asyncio.gather(*map(propose, commands), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        return all(results)
 
     def _service_command(self, service_id: str) -> Command:
         definition = self._registry.services().get(service_id)
@@ -274,6 +314,9 @@ class AntiEntropy:
             first = remote.node is None or remote.node.id != node.id
             await self._propose_all([Register(node=node, checks=_alive() if first else ())])
             remote = await self._fetch()
+            if remote.node is None or remote.node.id != node.id:
+                # Another's services are not ours to remove.
+                raise EngineError(f"the node name {node.name} is another live agent's")
         self._compare_services({service.id: service for service in remote.services})
         self._compare_checks({check.check_id: check for check in remote.checks})
 
@@ -292,15 +335,24 @@ class AntiEntropy:
     def _compare_checks(self, remote: dict[str, Check]) -> None:
         local = self._registry.checks()
         unknown = remote.keys() - local.keys() - {SERF_HEALTH}
+        going = self._dirty_services - self._registry.services().keys()  # their checks go along
         self._dirty_checks |= {
             check_id
             for check_id in unknown
-            if remote[check_id].service_id not in self._dirty_services | self._kept_services
+            if remote[check_id].service_id not in going | self._kept_services
         }
         for check_id, check in local.items():
-            known = remote.get(check_id)
-            if known is None or not same_check(known, check.check):
+            known, mine = remote.get(check_id), check.check
+            if known is not None and self._registry.output_is_deferred(check_id):
+                mine = msgspec.structs.replace(mine, output=known.output)
+            if known is None or not same_check(known, mine):
                 self._dirty_checks.add(check_id)
+
+
+def _settle(waiting: list[asyncio.Future[bool]], outcome: bool) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_result(outcome)
 
 
 def _alive() -> tuple[Check, ...]:

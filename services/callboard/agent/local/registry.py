@@ -161,6 +161,10 @@ class LocalRegistry:
         self._drop_service(service_id)
         await self._flush()
 
+    def output_is_deferred(self, check_id: str) -> bool:
+        """Whether a check's output alone changed, and the catalog is told later."""
+        return check_id in self._deferred
+
     def override_tags(self, service_id: str, tags: tuple[str, ...]) -> None:
         """The catalog's tags win (EnableTagOverride)."""
         definition = self._services[service_id]

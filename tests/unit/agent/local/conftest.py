@@ -62,6 +62,7 @@ async def opened(
     *,
     output_bytes_max: int = 4096,
     discard_output: bool = False,
+    on_fetch: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Local]:
     """An agent's local side, started; stopped at the end, as a graceful stop does."""
     engine = engine or InstantEngine()
@@ -80,6 +81,7 @@ async def opened(
     )
 
     async def fetch() -> NodeState:
+        on_fetch()
         store = engine.store
         return NodeState(
             store.node("here"), tuple(store.node_services("here")), tuple(store.node_checks("here"))
