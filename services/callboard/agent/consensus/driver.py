@@ -109,13 +109,8 @@ class RaftDriver:
         elif mark is not None:
             self._run_without_vote(mark)
         else:
-            self._formation = Formation(
-                self._local,
-                self._settings.bootstrap_expect,
-                servers=self._around.servers,
-                client=self._around.client,
-                now=self._around.now,
-            )
+            expect = self._settings.bootstrap_expect
+            self._formation = Formation(self._local, expect, self._around, on_failed=self._fatal)
             self._own(self._found(self._formation))
 
     async def stop(self) -> None:
@@ -326,6 +321,9 @@ class RaftDriver:
     async def _found(self, formation: Formation) -> None:
         mark = await formation.run()
         try:
+            if not mark.may_vote:
+                self._run_without_vote(mark)
+                return
             opened, recovered = self._create_log(mark)
             # After the log: a mark without a log means that the log was lost.
             mark = keep_mark(self._around.data, self._around.raft, mark)

@@ -4,7 +4,9 @@ It asks all servers that membership knows. If one belongs to a cluster already, 
 with a vote if we are among its founders and never had a log, else as a stranger without one. If
 none does, and `expect` servers are known, the founders are those with the lowest ids; the cluster
 is founded once every founder has promised itself to exactly this set. A promise holds for some
-seconds and excludes every other set, so two clusters can never share a server.
+seconds and excludes every other set, so two clusters can never share a server. It is durable
+before it is given: a restart does not break it, and a founder without one is not new but has lost
+its directory, and with it what it voted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from callboard.agent.consensus.identity import ClusterMark, cluster_id_of
+from callboard.agent.consensus.identity import (
+    ClusterMark,
+    cluster_id_of,
+    keep_promises,
+    load_promises,
+)
+from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.rpc import LocalMember, Peer, RpcClient, RpcError
 from callboard.agent.rpc.engine_wire import STATUS, Status
 from callboard.agent.rpc.wire import ENCODER
@@ -48,19 +56,21 @@ class Formation:
         self,
         member: LocalMember,
         expect: int,
+        around: Surroundings,
         *,
-        servers: Callable[[], Mapping[str, str]],
-        client: RpcClient,
-        now: Callable[[], float],
+        on_failed: Callable[[Exception], None],
     ) -> None:
-        """`servers()`: node id -> "ip:port" of every other server that membership knows alive."""
+        """`on_failed`: the disk failed, the process must leave (I11). Raises OSError."""
         self._member = member
         self._expect = expect
-        self._servers = servers
-        self._client = client
-        self._now = now
-        self._promised: tuple[str, ...] = ()
-        self._promised_until = 0.0
+        self._servers = around.servers
+        self._client = around.client
+        self._now = around.now
+        self._disk = around.data
+        self._on_failed = on_failed
+        self._promises = load_promises(self._disk)
+        self._promised = self._promises[-1] if self._promises else ()
+        self._promised_until = self._now() + PROMISE_S
         self.stranger = ""
         """Id of the cluster that exists without us; "" while none is known."""
 
@@ -86,10 +96,22 @@ class Formation:
             return False
         if self._member.node_id not in voters or len(voters) != self._expect:
             return False
-        if self._promised != voters and now < self._promised_until:
+        if self._promised not in ((), voters) and now < self._promised_until:
+            return False
+        try:
+            self._keep(voters)
+        except OSError as problem:
+            self._on_failed(problem)
             return False
         self._promised, self._promised_until = voters, now + PROMISE_S
         return True
+
+    def _keep(self, voters: tuple[str, ...]) -> None:
+        """Make the promise durable. (Who is alone promises nobody anything.)"""
+        if len(voters) > 1 and (not self._promises or self._promises[-1] != voters):
+            promises = (*(each for each in self._promises if each != voters), voters)
+            keep_promises(self._disk, promises)
+            self._promises = promises
 
     async def _attempt(self) -> ClusterMark | None:
         began_at = self._now()
@@ -103,9 +125,10 @@ class Formation:
             for address, status in zip(servers.values(), answers, strict=True)
             if status is not None
         }
-        for status in statuses.values():
-            if status.cluster_id:
-                return self._existing(status)
+        clusters = [status for status in statuses.values() if status.cluster_id]
+        if clusters:
+            ours = (each for each in clusters if self._member.node_id in dict(each.voters))
+            return self._existing(next(ours, clusters[0]))
         founders = self._founders(statuses)
         if founders is None or not self._may_found(founders):
             return None
@@ -127,7 +150,7 @@ class Formation:
         voters = tuple(voter for voter, _ in status.voters)
         if self._member.node_id in voters:
             log.info("joining the cluster as a founder", extra={"cluster": status.cluster_id})
-            return ClusterMark(status.cluster_id, voters)
+            return ClusterMark(status.cluster_id, voters, may_vote=voters in self._promises)
         if self.stranger != status.cluster_id:
             self.stranger = status.cluster_id
             log.warning(

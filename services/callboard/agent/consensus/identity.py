@@ -4,9 +4,12 @@
     cluster.json   written once the server belongs to a cluster: its id, the voters it was formed
                    with, and whether this server may vote
     raft/voteless  there once the vote was lost: losing cluster.json then does not give it back
+    promises       the sets of voters this server promised to found a cluster with, one a line;
+                   gone once it belongs to one
 
 A voter's identity lives in its directory. Log gone but mark there: the vote it once gave is
-forgotten, so it must not vote again. Everything gone: it gets a new id, and is a stranger.
+forgotten, so it must not vote again. Everything gone: it gets a new id, and is a stranger; if it
+was told its old id, the promise is missing that each founder made, and it has no vote either.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ NODE_ID_FILE = "node-id"
 MARK_FILE = "cluster.json"
 VOTELESS_FILE = "voteless"
 """Beside the log."""
+PROMISES_FILE = "promises"
+PROMISES_MAX = 16
+"""Sets of voters kept, the latest: founders change while machines are set up, not for ever."""
 FORMAT = 1
 _NAMESPACE = uuid.UUID("6a0e4f0e-52f5-4d7b-9d3e-2f1d6c0f8b11")
 
@@ -97,7 +103,27 @@ def keep_mark(data: Disk, raft: Disk, mark: ClusterMark) -> ClusterMark:
         write_whole(raft, VOTELESS_FILE, b"this server has no vote\n")
     if load_mark(data) != mark:
         save_mark(data, mark)
+    if PROMISES_FILE in data.names():
+        # Kept: a promise that outlived the log would give a lost vote back.
+        data.remove(PROMISES_FILE)
+        data.sync_directory()
     return mark
+
+
+def load_promises(disk: Disk) -> tuple[tuple[str, ...], ...]:
+    """The sets of voters promised and not founded yet, oldest first. Raises OSError."""
+    if PROMISES_FILE not in disk.names():
+        return ()
+    file = disk.open(PROMISES_FILE)
+    text = file.read(0, file.size()).decode("utf-8", "replace")
+    file.close()
+    return tuple(tuple(line.split(",")) for line in text.splitlines())
+
+
+def keep_promises(disk: Disk, promises: tuple[tuple[str, ...], ...]) -> None:
+    """Keep the latest of them, durably. Raises OSError."""
+    text = "".join(",".join(voters) + "\n" for voters in promises[-PROMISES_MAX:])
+    write_whole(disk, PROMISES_FILE, text.encode())
 
 
 def save_mark(disk: Disk, mark: ClusterMark) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import random
 import uuid
 from dataclasses import replace
 
 import msgspec
 import pytest
 from tests.harness.eventually import eventually
-from tests.harness.raft_cluster import FAST, Cluster, Server, cluster
+from tests.harness.raft_cluster import FAST, Cluster, ListState, Server, cluster
 
 from callboard.agent.consensus.disk import MemoryDisk
+from callboard.agent.consensus.formation import Formation
 from callboard.agent.consensus.identity import (
     ClusterMark,
     IdentityError,
@@ -23,7 +25,9 @@ from callboard.agent.consensus.identity import (
 )
 from callboard.agent.consensus.segment_log import ForeignLog
 from callboard.agent.consensus.settings import ConsensusSettings
+from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.ports import NoLeader
+from callboard.agent.rpc import Dialer, LocalMember, Peer, RpcClient, RpcServer
 
 ALONE = replace(FAST, bootstrap_expect=1)
 
@@ -185,6 +189,21 @@ async def test_founder_that_lost_its_log_follows_without_a_vote() -> None:
         assert "lost its log" in (lost.driver.trouble() or "")
 
 
+async def test_founder_that_lost_everything_but_its_id_elects_nobody() -> None:
+    async with cluster(3) as made:
+        leader = await made.leader()
+        await leader.driver.propose(b"one")
+        lost, other = await made.followers()
+        await leader.crash()
+        await lost.crash()
+        lost.data, lost.raft = MemoryDisk(remembers=True), MemoryDisk(remembers=True)
+        await lost.start(seed=1)
+        await eventually(lambda: lost.driver.cluster_id == other.driver.cluster_id)
+        assert "lost its log" in (lost.driver.trouble() or "")
+        with pytest.raises(NoLeader):
+            await other.driver.propose(b"never", timeout_s=1.0)
+
+
 async def test_losing_the_mark_as_well_does_not_give_a_lost_vote_back() -> None:
     async with cluster(3) as made:
         leader = await made.leader()
@@ -237,3 +256,82 @@ async def test_log_of_another_cluster_is_refused_at_the_start() -> None:
             await mixed.start()
         await mixed.client.stop()
         await mixed.server.stop()
+
+
+async def test_founder_that_stopped_before_it_had_a_log_keeps_its_vote() -> None:
+    def late(made: Cluster) -> None:
+        made.servers[2].addresses = {}
+
+    async with cluster(3, prepare=late) as made:
+        third = made.servers[2]
+        made.addresses["id-3"] = third.server.address
+        await eventually(
+            lambda: made.servers[0].driver.is_leader or made.servers[1].driver.is_leader
+        )
+        await third.crash()
+        third.addresses = made.addresses
+        await third.start(seed=1)
+        await eventually(lambda: third.driver.ready)
+        assert third.driver.trouble() is None
+        assert third.data.names() == ["cluster.json"]
+
+
+def founder(disk: MemoryDisk, now: list[float]) -> tuple[Formation, list[Exception]]:
+    failed: list[Exception] = []
+    local = LocalMember("a", "agent-a", "dc1")
+    dialer = Dialer(local)
+    around = Surroundings(
+        data=disk,
+        raft=MemoryDisk(),
+        state=ListState(),
+        server=RpcServer(local),
+        client=RpcClient(dialer),
+        dialer=dialer,
+        address_of=lambda node_id: None,
+        servers=dict,
+        after_apply=lambda: None,
+        on_fatal=lambda reason: None,
+        now=lambda: now[0],
+        rng=random.Random(1),
+    )
+    formation = Formation(local, 3, around, on_failed=failed.append)
+    return formation, failed
+
+
+async def promises(formation: Formation, *voters: str) -> bool:
+    peer = Peer("b", "agent-b", "", "127.0.0.1:1")
+    answer = await formation.promise(peer, msgspec.msgpack.encode(voters))
+    return msgspec.msgpack.decode(answer, type=bool)
+
+
+async def test_promise_excludes_another_set_until_it_expires() -> None:
+    now = [0.0]
+    formation, _ = founder(MemoryDisk(), now)
+    assert await promises(formation, "a", "b", "c")
+    assert not await promises(formation, "a", "d", "e")
+    now[0] = 11.0
+    assert await promises(formation, "a", "d", "e")
+
+
+async def test_promise_is_not_forgotten_by_a_restart() -> None:
+    now = [0.0]
+    disk = MemoryDisk(remembers=True)
+    before, _ = founder(disk, now)
+    assert await promises(before, "a", "b", "c")
+    disk.lose_unsynced()
+    after, _ = founder(disk, now)
+    assert not await promises(after, "a", "d", "e")
+    assert await promises(after, "a", "b", "c")
+
+
+async def test_promise_that_cannot_be_kept_is_not_given_and_the_agent_leaves() -> None:
+    disk = MemoryDisk()
+    formation, failed = founder(disk, [0.0])
+
+    def full(operation: str) -> None:
+        if operation == "write":
+            raise OSError(28, "No space left on device")
+
+    disk.before = full
+    assert not await promises(formation, "a", "b", "c")
+    assert len(failed) == 1
