@@ -114,7 +114,12 @@ class Zone:
 
     def service_changed(self, name: str) -> None:
         """A service (lower case) has changed."""
-        self._instances.pop(name, None)
+        known = self._instances.pop(name, _NO_INSTANCES)
+        for node in (source.removeprefix("node:") for source in known.depends):
+            on = self._services_on.get(node, set())
+            on.discard(name)
+            if not on:
+                self._services_on.pop(node, None)
 
     def node_changed(self, name: str) -> None:
         """A node (lower case), or one of its own checks, was put or deleted."""
@@ -162,6 +167,8 @@ class Zone:
         ttl = self._settings.service_ttl(lookup.name)
         if qtype == Type.SRV:
             answer = self._srv(entries, ttl)
+            if any(map(self._is_alias, entries)):
+                return answer  # it stands on what the aliases name, too
         elif qtype in _ADDRESS_TYPES:
             answer = self._service_addresses(entries, qtype, ttl, ALIASES_MAX)
         else:
@@ -172,6 +179,8 @@ class Zone:
         known = self._instances.get(service)
         if known is None:
             entries = self._view.health(service)
+            if self.authorizer is not ALLOW_ALL:
+                entries = [each for each in entries if self.authorizer.node_read(each.node.name)]
             if not entries:  # not kept: whoever asks has more names than we have memory
                 return _NO_INSTANCES
             known = find_instances(service, entries, only_passing=self._settings.only_passing)
@@ -231,6 +240,14 @@ class Zone:
         kinds = (Type.A, Type.AAAA)
         return target, tuple(record for record in records if record.type in kinds), ()
 
+    def _is_alias(self, entry: HealthEntry) -> bool:
+        """Whether an instance's address is a name in the domain."""
+        text = entry.service.address or entry.node.address
+        if packed_address(text):
+            return False
+        labels = labels_of(_wire(text.lower()) or b"\0")
+        return self.domains.parse(labels).kind is not Kind.OUTSIDE
+
     def _below(self, words: str) -> bytes:
         """`<words>.<dc>.<domain>` as wire bytes; b"" if that is no valid name."""
         return name_below(words, to_wire(self._view.datacenter)[:-1] + self.domains.primary_wire)
@@ -260,9 +277,11 @@ class Zone:
         if aliases <= 0 or (lookup.datacenter or self._datacenter) != self._datacenter:
             return NODATA
         ttl = self._settings.node_ttl_s
+        allowed = self.authorizer
         if lookup.kind is Kind.NODE and (node := self._view.node(lookup.name)):
-            answer = self._of_address(node.address, qtype, ttl, aliases)
-        elif lookup.kind is Kind.SERVICE:
+            readable = allowed.node_read(node.name)
+            answer = self._of_address(node.address, qtype, ttl, aliases) if readable else NODATA
+        elif lookup.kind is Kind.SERVICE and allowed.service_read(lookup.name):
             found = self._found(lookup.name)
             entries = found.by_tag.get(lookup.tag, ()) if lookup.tag else found.live
             ttl = self._settings.service_ttl(lookup.name)

@@ -211,8 +211,8 @@ def _suffix(labels: Labels) -> str | None:
     for value, key in zip(words[::2], words[1::2], strict=True):
         if key == "dc" and not datacenter:
             datacenter = value
-        elif key not in ("ns", "ap") or value != "default":
-            return None
+        elif key not in ("ns", "ap") or value != "default" or words[1::2].count(key) > 1:
+            return None  # (once each: of every name there are a few forms, not any number)
     return datacenter
 
 

@@ -71,7 +71,9 @@ class Prepared:
         "_authority",
         "_buffer",
         "_ends",
+        "_even",
         "_fixed",
+        "_pairs",
         "_stride",
         "_units",
         "_variants",
@@ -89,9 +91,12 @@ class Prepared:
         """Entries to give when all fit."""
         self._variants: dict[Form, Variant] = {}
         self._units: list[_Unit] = []
+        self._even: _Buffers | None = None
+        self._pairs: dict[bool, list[_Pair]] = {}
         self._buffer, self._ends, self._stride = b"", [0], 0
         if any(entry.additional or entry.optional for entry in answer.entries):
             self._units = _units(answer)
+            self._even = _even_buffers(self._units)
         else:
             blobs = [pack_record(entry.record) for entry in answer.entries]
             self._buffer = b"".join(blobs) * 2
@@ -107,6 +112,10 @@ class Prepared:
             if len(self._variants) < VARIANTS_MAX:
                 self._variants[form] = known
         return known
+
+    def keeps(self, form: Form) -> bool:
+        """Whether the answer in this form is kept, so that others may keep it for no memory."""
+        return form in self._variants
 
     def _make(self, form: Form, question_size: int) -> Variant:
         answer = self._answer
@@ -135,12 +144,25 @@ class Prepared:
             return Fixed(frame, 0)
         if self._units:
             start = HEADER.size + question_size + len(self._fixed)
-            even = Even.make(frame, self._units, most, room, start)
-            return even or Pairs(frame, self._units, most, room, start)
+            return self._with_targets(frame, most, room, start)
         if self._stride:
             fitting = min(most, room // self._stride)
             return Uniform(frame, self._buffer, self._stride, self.count, fitting)
         return Ragged(frame, self._buffer, self._ends, count=self.count, most=most, room=room)
+
+    def _with_targets(self, frame: Frame, most: int, room: int, start: int) -> Variant:
+        """SRV records and their addresses. What forms have in common is held once."""
+        if self._even is not None:
+            even = Even.make(frame, self._even, most, room, start)
+            if even is not None:
+                return even
+        units = self._units
+        every = sum(map(_largest, units[: self.count]))
+        optional = most == self.count and every <= room
+        pairs = self._pairs.get(optional)
+        if pairs is None:
+            pairs = self._pairs[optional] = [_pair(unit, optional=optional) for unit in units]
+        return Pairs(frame, pairs, most, room, start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +305,10 @@ def _units(answer: Answer) -> list[_Unit]:
     return units * 2
 
 
+_Buffers = tuple[bytes, bytes, int]
+"""(SRV records, their addresses with room for pointers, how many): both twice over"""
+
+
 class Even(Variant):
     """SRV records of one size, each with one address of one size: two slices, and the pointers
     put in by stride."""
@@ -292,42 +318,29 @@ class Even(Variant):
         "_records", "_strides", "_tail",
     )  # fmt: skip
 
-    def __init__(self, frame: Frame, units: list[_Unit], given: int, start: int) -> None:
-        record, rest = units[0].record, units[0].additional[0][1]
+    def __init__(self, frame: Frame, buffers: _Buffers, given: int, start: int) -> None:
         self._head = frame.head(given, given)
         self._fixed = frame.fixed
         self._authority = frame.authority
         self._tail = frame.tail
-        self._count = len(units) // 2
         self._given = given
-        self._strides = (len(record), 2 + len(rest))
-        self._records = b"".join(unit.record for unit in units)
-        self._addresses = b"".join(b"\0\0" + unit.additional[0][1] for unit in units)
+        self._records, self._addresses, self._count = buffers
+        count = self._count
+        record = len(self._records) // (2 * count)
+        self._strides = (record, len(self._addresses) // (2 * count))
         first = start + _SRV_TARGET_AT
-        pointers = b"".join(_pointer(first + n * len(record)) for n in range(given))
+        pointers = b"".join(_pointer(first + n * record) for n in range(given))
         self._high, self._low = pointers[0::2], pointers[1::2]
 
     @classmethod
-    def make(
-        cls, frame: Frame, units: list[_Unit], most: int, room: int, start: int
-    ) -> Even | None:
-        """The answer in this form, if it can be had in it."""
-        shapes = {
-            (len(unit.record), len(unit.additional[0][1]), unit.additional[0][0])
-            if len(unit.additional) == 1 and not unit.optional
-            else (0, 0, b"")
-            for unit in units
-        }
-        distinct = len({unit.target for unit in units}) * 2 == len(units)
-        if len(shapes) != 1 or not distinct:
-            return None
-        record, rest, owner = shapes.pop()
-        if not record or owner:
-            return None
-        given = min(most, room // (record + 2 + rest))
+    def make(cls, frame: Frame, buffers: _Buffers, most: int, room: int, start: int) -> Even | None:
+        """The answer in this form; None if a pointer would not reach so far."""
+        records, addresses, count = buffers
+        record = len(records) // (2 * count)
+        given = min(most, room // ((len(records) + len(addresses)) // (2 * count)))
         if start + given * record > POINTER_OFFSET_MAX:
             return None
-        return cls(frame, units, given, start)
+        return cls(frame, buffers, given, start)
 
     def tail(self, question: bytes, draw: float) -> bytes:
         at = int(draw * self._count)
@@ -342,20 +355,39 @@ class Even(Variant):
         )
 
 
+def _even_buffers(units: list[_Unit]) -> _Buffers | None:
+    """The units in two buffers; None unless all are of one size, with one address each."""
+    shapes = {
+        (len(unit.record), len(unit.additional[0][1]), unit.additional[0][0])
+        if len(unit.additional) == 1 and not unit.optional
+        else (0, 0, b"")
+        for unit in units
+    }
+    distinct = len({unit.target for unit in units}) * 2 == len(units)
+    if len(shapes) != 1 or not distinct:
+        return None
+    record, _, owner = shapes.pop()
+    if not record or owner:
+        return None
+    return (
+        b"".join(unit.record for unit in units),
+        b"".join(b"\0\0" + unit.additional[0][1] for unit in units),
+        len(units) // 2,
+    )
+
+
 class Pairs(Variant):
     """Entries with additional records (SRV): as many as fit together with their addresses."""
 
     __slots__ = ("_count", "_frame", "_most", "_pairs", "_room", "_start")
 
-    def __init__(self, frame: Frame, units: list[_Unit], most: int, room: int, start: int) -> None:
+    def __init__(self, frame: Frame, pairs: list[_Pair], most: int, room: int, start: int) -> None:
         self._frame = frame
-        self._count = len(units) // 2
+        self._count = len(pairs) // 2
         self._most = most
         self._room = room
         self._start = start
-        every = sum(map(_largest, units[: self._count]))
-        optional = most == self._count and every <= room
-        self._pairs = [_pair(unit, optional=optional) for unit in units]
+        self._pairs = pairs
 
     def tail(self, question: bytes, draw: float) -> bytes:
         first = int(draw * self._count)

@@ -175,8 +175,10 @@ class Responder:
             if not answer.depends:
                 return self._pack(query, prepared, tcp=tcp)
             self.cache.put(key, prepared, answer.depends)
-        variant = prepared.variant(self._form(query, tcp=tcp), len(query.question))
-        if (query.edns is None or query.edns.plain) and len(packet) <= FAST_QUERY_OCTETS_MAX:
+        form = self._form(query, tcp=tcp)
+        variant = prepared.variant(form, len(query.question))
+        plain = query.edns is None or query.edns.plain
+        if plain and len(packet) <= FAST_QUERY_OCTETS_MAX and prepared.keeps(form):
             raw = packet[2:]
             if query.question[:-4] == query.name:
                 table = self.cache.tcp if tcp else self.cache.udp

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
+import msgspec
 import pytest
 from tests.harness.dnscase import lines, query
 from tests.harness.farm import Farm, article_farm
 
-from callboard.catalog.authorizer import ALLOW_ALL, DENY_ALL
+from callboard.catalog.authorizer import ALLOW_ALL, DENY_ALL, Uniform
+from callboard.catalog.changes import Change
 from callboard.dns import cache as cache_module
+from callboard.dns import packed as packed_module
+from callboard.dns.answers import Zone
+from callboard.dns.cache import sources
 from callboard.dns.responder import Responder
 from callboard.dns.settings import DnsSettings
 
@@ -131,6 +137,49 @@ def test_replaced_catalog_is_seen_at_once() -> None:
     assert addresses(responder, "web.service.consul") == []
 
 
+def additional(responder: Responder, name: str) -> list[str]:
+    import dns.message  # noqa: PLC0415
+
+    reply = responder.respond(query(name, "SRV", use_edns=0).to_wire())
+    assert isinstance(reply, bytes)
+    return lines(dns.message.from_wire(reply).additional)
+
+
+def test_srv_target_that_is_a_name_of_ours_follows_the_node_it_names() -> None:
+    farm = article_farm()
+    farm.service_on("agent-1", "shop", address="agent-4.node.consul")
+    responder = front(farm)
+    assert additional(responder, "shop.service.consul") == ["agent-4.node.consul. 0 IN A 10.0.0.4"]
+    farm.node_at("agent-4", "10.7.7.7")
+    assert additional(responder, "shop.service.consul") == ["agent-4.node.consul. 0 IN A 10.7.7.7"]
+
+
+def test_sizes_that_a_client_makes_up_are_not_kept_each_with_an_answer() -> None:
+    farm = article_farm()
+    responder = front(farm)
+    for size in range(512, 1232):
+        responder.respond(query("web.service.consul", "A", use_edns=0, payload=size).to_wire())
+    variants = {id(variant) for variant, _ in responder.cache.udp.values()}
+    assert len(variants) <= packed_module.VARIANTS_MAX
+
+
+def test_services_that_come_and_go_leave_nothing_behind() -> None:
+    farm = article_farm()
+    zone = Zone(farm, DnsSettings())
+
+    def changed(changes: Sequence[Change]) -> None:
+        for name in sources(changes, farm)[1]:
+            zone.service_changed(name)
+
+    farm.listen(changed)
+    lookup = zone.domains.parse((b"job", b"service", b"consul"))
+    for number in range(50):
+        farm.service_on("agent-1", f"job-{number}")
+        zone.answer(msgspec.structs.replace(lookup, name=f"job-{number}"), 1)
+        farm.remove_service("agent-1", f"job-{number}")
+    assert not zone._services_on
+
+
 class Rights:
     """An authorizer that can be switched."""
 
@@ -157,6 +206,42 @@ def test_without_rights_nothing_exists_and_nothing_cached_is_given() -> None:
     rights.now, rights.epoch = DENY_ALL, 1
     assert not any(addresses(responder, name) for name in names)
     assert not addresses(responder, "1.0.0.10.in-addr.arpa", "PTR")
+
+
+class NoNode(Uniform):
+    """May read everything but one node."""
+
+    def node_read(self, node: str) -> bool:
+        return node != "agent-4"
+
+
+@pytest.mark.parametrize(
+    ("name", "type"),
+    [
+        ("web.service.consul", "A"),
+        ("rails.web.service.consul", "A"),
+        ("web.service.consul", "SRV"),
+        ("web.service.consul", "ANY"),
+        ("alias.service.consul", "A"),
+        ("alias.service.consul", "SRV"),
+        ("alias.node.consul", "A"),
+    ],
+)
+def test_node_that_may_not_be_read_is_in_no_answer(name: str, type: str) -> None:
+    import dns.message  # noqa: PLC0415
+
+    farm = article_farm()
+    farm.service_on("agent-1", "alias", address="agent-4.node.consul")
+    farm.node_at("alias", "agent-4.node.consul")
+    for rights, visible in ((ALLOW_ALL, True), (NoNode(True), False)):
+        responder = Responder(
+            farm, DnsSettings(), draw=lambda: 0.0, clock=lambda: 1.7e9, authorizer=rights
+        )
+        reply = responder.respond(query(name, type, use_edns=0).to_wire())
+        assert isinstance(reply, bytes)
+        message = dns.message.from_wire(reply)
+        shown = "\n".join(lines(message.answer) + lines(message.additional))
+        assert ("10.0.0.4" in shown) is visible
 
 
 def test_random_changes_never_leave_a_wrong_answer_in_the_cache() -> None:

@@ -31,6 +31,8 @@ def parse(name: str):  # type: ignore[no-untyped-def]
         ("web.service.default.ns.default.ap.dc1.dc.consul", Kind.SERVICE, "web", "", "dc1"),
         ("web.service.default.ns.consul", Kind.SERVICE, "web", "", ""),
         ("web.service.other.ns.consul", Kind.MISSING, "", "", ""),
+        ("web.service.default.ns.default.ns.consul", Kind.MISSING, "", "", ""),
+        ("web.service.default.ap.default.ns.default.ap.dc1.consul", Kind.MISSING, "", "", ""),
         ("web.service.x.peer.consul", Kind.MISSING, "", "", ""),
         ("web.service.farm.example", Kind.SERVICE, "web", "", ""),
         ("0a000001.addr.consul", Kind.ADDRESS, "10.0.0.1", "", ""),
