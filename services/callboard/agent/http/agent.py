@@ -141,8 +141,8 @@ class AgentEndpoints:
     async def register_check(self, call: Call) -> Answer:
         """Of the node, or of one of its services."""
         definition = check_from_request(call.request.body)
-        if not call.rights.node_write(self._context.node_name):
-            raise ApiError(403, DENIED)
+        service = self._local.services().get(definition.service_id)
+        self._authorize_write(call, service.name if service is not None else "")
         await self._local.register_check(definition)
         return empty_answer()
 
@@ -183,7 +183,10 @@ class AgentEndpoints:
         if call.rights is ALLOW_ALL:
             return
         local = self._local.checks().get(check_id)
-        service = local.check.service_name if local is not None else ""
+        self._authorize_write(call, local.check.service_name if local is not None else "")
+
+    def _authorize_write(self, call: Call, service: str) -> None:
+        """Of a service, or of the node alone."""
         allowed = (
             call.rights.service_write(service)
             if service

@@ -39,6 +39,7 @@ class Compressor:
 
     def __init__(self, *, memory_bytes_max: int = 8 << 20) -> None:
         self._memory: OrderedDict[bytes, bytes] = OrderedDict()
+        self._under_way: dict[bytes, asyncio.Task[bytes]] = {}
         self._bytes = 0
         self._bytes_max = memory_bytes_max
 
@@ -54,7 +55,21 @@ class Compressor:
         return _encoded(answer, self._remember(body, _gzip(body)))
 
     async def _compress_later(self, answer: Answer) -> Answer:
-        return _encoded(answer, await asyncio.to_thread(_gzip, answer.body))
+        """In a thread; once for all who wait for the same body (a change woke them together)."""
+        body = answer.body
+        task = self._under_way.get(body)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(_gzip, body))
+            self._under_way[body] = task
+            task.add_done_callback(lambda done: self._compressed(body, done))
+        return _encoded(answer, await asyncio.shield(task))
+
+    def _compressed(self, body: bytes, done: asyncio.Task[bytes]) -> None:
+        del self._under_way[body]
+        if done.cancelled() or done.exception() is not None:
+            return
+        if len(body) + len(done.result()) <= self._bytes_max // 4:  # others are to stay
+            self._remember(body, done.result())
 
     def _remember(self, body: bytes, compressed: bytes) -> bytes:
         self._memory[body] = compressed

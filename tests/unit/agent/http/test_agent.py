@@ -33,6 +33,12 @@ async def test_self_has_the_keys_that_clients_read(api: Asked) -> None:
     )
 
 
+async def test_self_of_an_agent_without_the_catalog_shows_the_configured_meta() -> None:
+    configured = {"NodeMeta": {"rack": "r1"}}
+    async with api_site(debug_config=configured) as site, connect(site.port) as client:
+        assert (await client.request("GET", "/v1/agent/self")).json["Meta"] == {"rack": "r1"}  # type: ignore[index]
+
+
 async def test_members_show_the_role_that_consuls_users_know(api: Asked) -> None:
     api.site.membership.known.append(
         SerfMember("agent-0", "10.0.0.9", 8301, {"role": "callboard"}, MemberStatus.FAILED)
