@@ -70,22 +70,28 @@ class ImageWriter:
         self._copy = copy
         self._written: tuple[str, int] | None = None
         """Epoch and index of what is in the file."""
+        self._writing: asyncio.Task[None] | None = None
+        """A thread cannot be cancelled: the next save waits for it."""
 
     async def save(self) -> None:
         """Bring the file up to date, if there is anything to say. Raises OSError."""
         copy = self._copy
-        if not copy.ready:
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        age_s = copy.age_s(asyncio.get_running_loop().time())
+        if not copy.ready or age_s == float("inf"):
             return
         version = (copy.epoch, copy.applied_index)
-        age_s = copy.age_s(asyncio.get_running_loop().time())
         as_of = time.time() - age_s
-        if self._written != version:
-            frames = _frames(copy, copy.tables.pin())
-            chunks = await _in_slices(frames)
-            await asyncio.to_thread(_write, self._path, chunks)
-            self._written = version
-        if age_s != float("inf"):
+        if self._written == version:
             await asyncio.to_thread(os.utime, self._path, (as_of, as_of))
+            return
+        chunks = await _in_slices(_frames(copy, copy.tables.pin()))
+        writing = asyncio.to_thread(_write, self._path, chunks, as_of)
+        self._writing = asyncio.get_running_loop().create_task(writing)
+        self._writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._writing)
+        self._written = version
 
 
 def _frames(copy: CatalogCopy, pinned: PinnedTables) -> Iterator[bytes]:
@@ -111,8 +117,8 @@ async def _in_slices(frames: Iterator[bytes]) -> list[bytes]:
     return chunks
 
 
-def _write(path: Path, chunks: list[bytes]) -> None:
-    """Write aside, for the owner's eyes only, sync, rename, sync the directory."""
+def _write(path: Path, chunks: list[bytes], as_of: float) -> None:
+    """Write aside, for the owner's eyes only, dated, sync, rename, sync the directory."""
     aside = path.with_suffix(".new")
     checksum = 0
     aside.unlink(missing_ok=True)
@@ -123,6 +129,7 @@ def _write(path: Path, chunks: list[bytes]) -> None:
             file.write(chunk)
         file.write(checksum.to_bytes(CHECKSUM_OCTETS, "big"))
         file.flush()
+        os.utime(file.fileno(), (as_of, as_of))
         os.fsync(file.fileno())
     aside.rename(path)
     directory = os.open(path.parent, os.O_RDONLY)

@@ -192,6 +192,43 @@ async def test_unchanged_copy_only_touches_its_image(tmp_path: Path) -> None:
     assert path.stat().st_mtime > 1000
 
 
+async def test_image_is_never_there_as_fresher_than_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.image"
+    copy = CatalogCopy()
+    copy.replace(article_farm().tables, 40, epoch="e", datacenter="dc1")
+    await ImageWriter(path, copy).save()
+    assert not path.exists()  # nobody knows how old this copy is
+    copy.current_as_of(asyncio.get_running_loop().time() - 500)
+    seen: list[float] = []
+
+    def look() -> None:
+        if path.exists():
+            seen.append(time.time() - path.stat().st_mtime)
+
+    save = asyncio.create_task(ImageWriter(path, copy).save())
+    while not save.done():
+        look()
+        await asyncio.sleep(0)
+    look()
+    assert min(seen) > 400
+
+
+async def test_save_waits_for_one_that_was_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.image"
+    copy = filled()
+    writer = ImageWriter(path, copy)
+    for index in range(41, 91):
+        copy.replace(article_farm().tables, index, epoch="e", datacenter="dc1")
+        save = asyncio.create_task(writer.save())
+        aside = tmp_path / "catalog.new"
+        await eventually(lambda: aside.exists() or save.done(), interval_s=0)  # noqa: B023
+        save.cancel()
+        await writer.save()
+        back = loaded(path)
+        assert back is not None
+        assert back.applied_index == index
+
+
 async def test_image_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "catalog.image"
     (tmp_path / "catalog.new").touch(0o644)
