@@ -82,7 +82,7 @@ class Cycle:
         assert self._head is None, "http.response.start twice"
         headers: list[tuple[str, str]] = []
         for raw_name, raw_value in message.get("headers", ()):
-            name, value = canonical(raw_name.decode("latin-1")), raw_value.decode("latin-1")
+            name, value = canonical(raw_name.decode("latin-1")), _text(raw_value)
             if name == "Content-Length":
                 self._left = int(value)
             elif name == "Connection" and "close" in value.lower():
@@ -148,3 +148,11 @@ class Cycle:
                 }
             },
         }
+
+
+def _text(value: bytes) -> str:
+    """A header's value, so that `wire.head` makes the same octets of it."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

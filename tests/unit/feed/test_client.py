@@ -213,15 +213,18 @@ async def test_image_is_never_there_as_fresher_than_the_copy(tmp_path: Path) -> 
     assert min(seen) > 400
 
 
+async def begun(save: asyncio.Task[None], aside: Path) -> None:
+    """Until the thread of a save is at work."""
+    await eventually(lambda: aside.exists() or save.done(), interval_s=0)
+
+
 async def test_save_waits_for_one_that_was_given_up(tmp_path: Path) -> None:
     path = tmp_path / "catalog.image"
     copy = filled()
     writer = ImageWriter(path, copy)
     for index in range(41, 91):
         copy.replace(article_farm().tables, index, epoch="e", datacenter="dc1")
-        save = asyncio.create_task(writer.save())
-        aside = tmp_path / "catalog.new"
-        await eventually(lambda: aside.exists() or save.done(), interval_s=0)  # noqa: B023
+        await begun(save := asyncio.create_task(writer.save()), tmp_path / "catalog.new")
         save.cancel()
         await writer.save()
         back = loaded(path)

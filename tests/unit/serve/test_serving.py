@@ -205,3 +205,9 @@ async def test_idle_connection_is_closed_after_the_idle_timeout(serve: Serve) ->
 
 def test_idle_connections_outlive_the_pools_of_clients() -> None:
     assert Limits().idle_timeout_s >= 120
+
+
+async def test_header_that_is_not_ascii_goes_out_as_utf_8(serve: Serve) -> None:
+    async with serve() as site, connect(site.port) as client:
+        answer = await client.request("GET", "/header?value=%C3%A9%E2%9C%93")
+    assert answer.header("X-Value") == "é✓"
