@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 TEN_YEARS_S = 10 * 365 * 24 * 3600.0
+TTL_MAX_S = (1 << 31) - 1
+"""RFC 2181, 8."""
 
 
 @dataclass(frozen=True, slots=True)

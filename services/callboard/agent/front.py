@@ -26,7 +26,7 @@ from callboard.catalog.discovery import DiscoveryView
 from callboard.chassis.metrics import LoopLag, Metrics
 from callboard.dns.forwarder import RecursorForwarder
 from callboard.dns.server import DnsServer
-from callboard.dns.settings import DnsSettings, Soa
+from callboard.dns.settings import TTL_MAX_S, DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
 from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders, UnknownFormat
 from callboard.feed.wire import Member as FedMember
@@ -215,8 +215,8 @@ def dns_settings(settings: AgentSettings) -> DnsSettings:
     return DnsSettings(
         domain=settings.domain,
         alt_domain=settings.alt_domain,
-        node_ttl_s=int(dns.node_ttl_s),
-        service_ttl_s={name: int(ttl_s) for name, ttl_s in dns.service_ttl_s.items()},
+        node_ttl_s=_ttl(dns.node_ttl_s),
+        service_ttl_s={name: _ttl(ttl_s) for name, ttl_s in dns.service_ttl_s.items()},
         only_passing=dns.only_passing,
         udp_answer_limit=dns.udp_answer_limit,
         a_record_limit=dns.a_record_limit,
@@ -232,6 +232,11 @@ def dns_settings(settings: AgentSettings) -> DnsSettings:
             min_ttl_s=dns.soa.minimum_ttl_s,
         ),
     )
+
+
+def _ttl(ttl_s: float) -> int:
+    """Whole seconds that fit a record."""
+    return min(int(ttl_s), TTL_MAX_S)
 
 
 def _feed_cluster(cluster: Cluster, node_name: str) -> FeedCluster:

@@ -13,7 +13,7 @@ from callboard.chassis.listeners import check_plain, default_port
 from callboard.chassis.logs import level_of
 from callboard.dns.forwarder import recursor_address
 from callboard.dns.names import Domains
-from callboard.dns.settings import TEN_YEARS_S, DnsSettings
+from callboard.dns.settings import TEN_YEARS_S, TTL_MAX_S, DnsSettings
 
 MODES = ("feed", "poll")
 
@@ -137,7 +137,7 @@ def _dns(parsed: Parsed, recursors: tuple[str, ...]) -> DnsSettings:
     return DnsSettings(
         domain=parsed.text("domain"),
         alt_domain=parsed.text("alt-domain"),
-        node_ttl_s=int(_duration(parsed.text("node-ttl"), "node-ttl")),
+        node_ttl_s=_ttl(parsed.text("node-ttl"), "node-ttl"),
         service_ttl_s=dict(map(_service_ttl, parsed.values("service-ttl"))),
         only_passing=parsed.switch("only-passing"),
         udp_answer_limit=_count(parsed, "udp-answer-limit", at_least=1),
@@ -161,11 +161,19 @@ def _duration(value: str, flag: str) -> float:
     return seconds
 
 
+def _ttl(value: str, flag: str) -> int:
+    """Whole seconds that fit a record (RFC 2181, 8)."""
+    seconds = int(_duration(value, flag))
+    if seconds > TTL_MAX_S:
+        raise SettingsError(f"-{flag} is more than {TTL_MAX_S} s")
+    return seconds
+
+
 def _service_ttl(value: str) -> tuple[str, int]:
     name, equals, duration = value.partition("=")
     if not equals or not name:
         raise SettingsError(f"-service-ttl is NAME=DURATION, not {value!r}")
-    return name.lower(), int(_duration(duration, "service-ttl"))
+    return name.lower(), _ttl(duration, "service-ttl")
 
 
 def _count(parsed: Parsed, flag: str, *, at_least: int) -> int:

@@ -64,6 +64,8 @@ def test_environment_gives_what_the_command_line_does_not() -> None:
         ("-recursor=10.0.0.1:99999", "port"),
         ("-max-stale=soon", "max-stale"),
         ("-node-ttl=-1s", "negative"),
+        ("-node-ttl=2000000h", "-node-ttl is more than"),
+        ("-service-ttl=web=2000000h", "-service-ttl is more than"),
         ("-service-ttl=web", "NAME=DURATION"),
         ("-domain=a..b", "label"),
         ("-domain=.", "domain"),
