@@ -25,6 +25,7 @@ CAUGHT_WITHIN_S = 90.0
 REGRESSIONS = {
     34: "a link to a peer that moved took everything for ten seconds",
     69: "the same, the other way",
+    83: "a server told to stop on a disk that hung was asked for writes",
 }
 """Runs that once found a fault, and which."""
 

@@ -22,12 +22,14 @@ from tests.harness.simulation.production.loop import VirtualLoop
 from tests.harness.simulation.production.server import Gone, Server, Town, small
 from tests.harness.simulation.production.wires import Fabric, Weather
 
+from callboard.agent.consensus.driver import STOP_WRITE_TIMEOUT_S
 from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.ports import EngineError
 
 TORMENT_S = 8.0
 FORMING_S = 10.0
 """Undisturbed, a cluster is founded within this."""
+STOPS_WITHIN_S = STOP_WRITE_TIMEOUT_S + 3.0
 ELECTION_TIMEOUTS = 10
 """After the end of all faults there is a leader, and progress, within so many."""
 SETTLED_S = 20.0
@@ -172,6 +174,8 @@ class Cluster:
 
     async def _recovers(self) -> None:
         limit_s = ELECTION_TIMEOUTS * self.settings.election_s
+        # Who was told to stop on a disk that hung still waits for it, as long as it may.
+        await self._until(self._none_stops, STOPS_WITHIN_S, "over with stopping")
         healed_at = self.loop.time()
         await self._until(lambda: self.leader is not None, limit_s, "led")
         for server in self.servers:
@@ -187,6 +191,9 @@ class Cluster:
                     self._look()
                     await asyncio.sleep(0.05)
         self._look()
+
+    def _none_stops(self) -> bool:
+        return not any(each.driver is not None and each.driver._stopping for each in self.servers)
 
     async def _settles(self) -> None:
         """All servers agree, and everything acknowledged is there, by every one of them."""
