@@ -35,6 +35,9 @@ from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)
 
+METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+"""Told apart in metrics; what else clients make up counts as one."""
+
 FINISH_S = 3.0
 """How long requests that are being answered have at a stop."""
 UNHEARD_S = 5.0
@@ -57,6 +60,9 @@ class Front:
         self._reader: FeedReader | None = None
         self.metrics = Metrics()
         self._lag = LoopLag(self.metrics)
+        self._answers = self.metrics.counter(
+            "callboard_http_answers", "HTTP answers by method and status", ("method", "status")
+        )
 
     @property
     def http_port(self) -> int:
@@ -120,10 +126,14 @@ class Front:
                 port=settings.ports.http,
                 limits=limits,
                 wheel=self._wheel,
+                observe=self._observe,
             )
             await _named(server.start(), "http", address, settings.ports.http)
             self._http.append(server)
             log.info("http listens", extra={"address": f"{address}:{server.port}"})
+
+    def _observe(self, method: str, pattern: str, status: int, seconds: float) -> None:
+        self._answers.inc(method if method in METHODS else "other", str(status))
 
     async def _open_dns(self, cluster: Cluster) -> None:
         settings = self._settings

@@ -41,7 +41,10 @@ class Nameserver:
         address = settings.advertise or own_address(settings.bind)
         dns = settings.dns
         if settings.system_recursors:
-            found = system_recursors(Path(RESOLV_CONF).read_text("utf-8", "replace"))
+            try:
+                found = system_recursors(Path(RESOLV_CONF).read_text("utf-8", "replace"))
+            except OSError as problem:
+                raise StartRefused(f"-recursor=system: {problem}") from problem
             dns = replace(dns, recursors=(*dns.recursors, *found))
         own = (address,) if address else ()
         self._dns_settings: DnsSettings = replace(

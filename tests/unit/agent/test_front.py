@@ -45,3 +45,14 @@ def test_what_consensus_takes_is_measured(catalog: Catalog) -> None:
     assert float(figures["callboard_raft_log_write_seconds_count"]) >= 1
     assert float(figures["callboard_gossip_garbage_total"]) == 0
     assert float(figures["callboard_raft_state_hashes_compared_total"]) == 0
+
+
+def test_answers_are_counted_by_method_and_status(catalog: Catalog) -> None:
+    with urllib.request.urlopen(catalog.url + "/v1/status/leader", timeout=5):
+        pass
+    request = urllib.request.Request(catalog.url + "/v1/nowhere", method="MADEUP")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=5)
+    metrics = catalog._running.front.metrics.text()  # type: ignore[attr-defined]
+    assert b'callboard_http_answers_total{method="GET",status="200"} 1.0' in metrics
+    assert b'method="MADEUP"' not in metrics
