@@ -7,7 +7,7 @@ missing=()
 for tool in consul hey dnsperf; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo "benchmarks need: ${missing[*]} (on Debian, as root: benchmarks/peers.sh)" >&2
+  echo "benchmarks need: ${missing[*]} (on Debian, as root: make/bench-peers.sh)" >&2
   exit 1
 fi
 mirror=$(apt-get indextargets --format '$(SITE)' | head -n 1)

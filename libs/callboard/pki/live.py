@@ -1,0 +1,114 @@
+"""Contexts that follow their files: certificate, CA and revocation list changed as one.
+
+A context that is in use cannot be changed safely: a mismatched pair leaves it broken, a CA cannot
+be taken out, a resumed session of a revoked client would still get in. So each change makes a
+fresh context, and `LiveContext` hands every new connection to the newest; connections that stand
+are not touched. When the new files do not load the old context stays, and the log says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from callboard.pki.contexts import Material, client_context, server_context
+
+log = logging.getLogger(__name__)
+
+POLL_S = 10.0
+"""Files are looked at this often: notifications do not cross some mounts."""
+
+Signature = tuple[tuple[int, int, int], ...]
+
+
+class LiveContext(ssl.SSLContext):
+    """An SSLContext for asyncio, uvloop and aiohttp whose inside can be exchanged.
+
+    Only what those call is handed on: `wrap_bio`, `wrap_socket`.
+    """
+
+    current: ssl.SSLContext
+
+    def __new__(cls, current: ssl.SSLContext) -> LiveContext:
+        """Wrap a context."""
+        made = super().__new__(cls, current.protocol)
+        made.current = current
+        made.check_hostname = current.check_hostname
+        made.verify_mode = current.verify_mode
+        return made
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """As SSLContext's, with the newest files."""
+        return self.current.wrap_bio(*args, **kwargs)
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        """As SSLContext's, with the newest files."""
+        return self.current.wrap_socket(*args, **kwargs)
+
+
+class LiveIdentity:
+    """A program's own certificate and whom it trusts, for its listeners and its connections.
+
+    Raises OSError (ssl.SSLError among them) or ValueError when the files do not load at first.
+    """
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+        self._contexts: list[tuple[LiveContext, Callable[[], ssl.SSLContext]]] = []
+        self._signature = self._look()
+        self._refused: Signature | None = None
+        self.generation = 0
+        """How often the files were taken in anew."""
+
+    def for_clients(
+        self, *, client: ssl.VerifyMode = ssl.CERT_REQUIRED, alpn: tuple[str, ...] = ()
+    ) -> LiveContext:
+        """A listener's context that follows the files."""
+        return self._keep(lambda: server_context(self.material, client=client, alpn=alpn))
+
+    def for_servers(self, *, alpn: tuple[str, ...] = ()) -> LiveContext:
+        """A context for connecting that follows the files."""
+        return self._keep(lambda: client_context(self.material, alpn=alpn))
+
+    def look(self) -> bool:
+        """Take changed files in; whether that was so. Never raises: the log tells."""
+        try:
+            seen = self._look()
+            if seen in (self._signature, self._refused):
+                return False
+            fresh = [make() for _, make in self._contexts]
+        except (OSError, ValueError) as problem:
+            if self._refused is None or self._refused != self._try_look():
+                log.warning("certificate files not taken, the old ones stay: %s", problem)
+                self._refused = self._try_look()
+            return False
+        for (live, _), context in zip(self._contexts, fresh, strict=True):
+            live.current = context
+        self._signature, self._refused = seen, None
+        self.generation += 1
+        log.info("certificate files taken anew: %s", self.material.certificate)
+        return True
+
+    async def follow(self, period_s: float = POLL_S) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(period_s)
+            self.look()
+
+    def _keep(self, make: Callable[[], ssl.SSLContext]) -> LiveContext:
+        live = LiveContext(make())
+        self._contexts.append((live, make))
+        return live
+
+    def _look(self) -> Signature:
+        stats = [path.stat() for path in self.material.files()]
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+
+    def _try_look(self) -> Signature | None:
+        try:
+            return self._look()
+        except OSError:
+            return None
