@@ -109,8 +109,7 @@ class LocalRegistry:
     async def reload(self, from_files: Definitions) -> None:
         """Read the configuration files' definitions anew; statuses of what stays are kept."""
         services, checks = self._from_files
-        new_services = {service.id for service in from_files.services}
-        new_checks = {check.id for check in from_files.checks}
+        new_services, new_checks = _ids(from_files)
         for check_id in checks - new_checks:
             self._drop_check(check_id)
         for service_id in services - new_services:
@@ -123,10 +122,7 @@ class LocalRegistry:
             self._put_service(service)
         for check in definitions.checks:
             self._put_check(check)
-        self._from_files = (
-            frozenset(service.id for service in definitions.services),
-            frozenset(check.id for check in definitions.checks),
-        )
+        self._from_files = _ids(definitions)
 
     def _remembered(self, kind: str, form: type[Definition]) -> Iterator[Definition]:
         for body in self._journal.load(kind):
@@ -143,9 +139,24 @@ class LocalRegistry:
         refused = definition.unsupported()
         if refused is not None:
             raise LocalError(500 if refused == SCRIPTS_DISABLED else 501, refused)
-        await self._remember("services", definition.id, definition)
+        named = {check.id for check in definition.checks}
+        for check_id in self._checks_of(definition.id):
+            if replace_checks or check_id in named:
+                await self._forget("checks", check_id)  # or it is back after a restart
+        whole = definition if replace_checks else self._with_earlier_checks(definition)
+        await self._remember("services", whole.id, whole)
         self._put_service(definition, replace_checks=replace_checks)
+        self._services[whole.id] = whole
         await self._flush()
+
+    def _with_earlier_checks(self, definition: ServiceDefinition) -> ServiceDefinition:
+        """What is remembered of a service registered again: the checks that stay belong to it."""
+        earlier = self._services.get(definition.id)
+        if earlier is None or definition.id in self._from_files[0]:
+            return definition
+        named = {check.id for check in definition.checks}
+        kept = [c for c in earlier.checks if c.id not in named and c.id in self._checks]
+        return replace(definition, checks=(*definition.checks, *kept))
 
     async def deregister_service(self, service_id: str) -> None:
         """Take a service and its checks away. LocalError 404 when it is unknown."""
@@ -209,10 +220,22 @@ class LocalRegistry:
 
     async def deregister_check(self, check_id: str) -> None:
         """Take a check away. LocalError 404 when it is unknown."""
-        self._known(check_id)
+        service_id = self._known(check_id).check.service_id
         await self._forget("checks", check_id)
+        await self._forget_within(service_id, check_id)
         self._drop_check(check_id)
         await self._flush()
+
+    async def _forget_within(self, service_id: str, check_id: str) -> None:
+        """Forget a check that came along with its service, unless a file says both."""
+        service = self._services.get(service_id)
+        if service is None or service_id in self._from_files[0]:
+            return
+        left = tuple(check for check in service.checks if check.id != check_id)
+        if left != service.checks:
+            service = replace(service, checks=left)
+            await self._remember("services", service_id, service)
+            self._services[service_id] = service
 
     async def update_check(self, check_id: str, status: str, output: str) -> None:
         """Set a TTL check's status from outside; its time to live begins anew."""
@@ -354,3 +377,12 @@ class LocalRegistry:
             await self._journal.forget(kind, identifier)
         except OSError as problem:
             raise LocalError(500, f"failed to purge {kind[:-1]}: {problem}") from problem
+
+
+def _ids(definitions: Definitions) -> tuple[frozenset[str], frozenset[str]]:
+    """IDs of services and of checks, those of the services too."""
+    within = (check.id for service in definitions.services for check in service.checks)
+    return (
+        frozenset(service.id for service in definitions.services),
+        frozenset((*within, *(check.id for check in definitions.checks))),
+    )
