@@ -7,6 +7,7 @@ by the runner's semaphore, so that a thousand checks do not open a thousand sock
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +15,8 @@ from callboard.agent.checks.clock import Clock, TimerHandle
 from callboard.agent.checks.probes import Result
 from callboard.agent.checks.thresholds import Thresholds
 from callboard.catalog.objects import CRITICAL
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str, str], None]
 """Takes the status and the output."""
@@ -106,7 +109,11 @@ class IntervalMonitor:
 
     async def _run(self) -> None:
         async with self._slots:
-            result = await self._probe()
+            try:
+                result = await self._probe()
+            except Exception as problem:  # a probe that fails must not end its check for ever
+                log.exception("a check's run failed: a fault of ours")
+                result = Result(CRITICAL, f"{type(problem).__name__}: {problem}")
         self._task = None
         self._report(self._thresholds.observe(result.status, self._status()), result.output)
         self._arm(self._interval_s)

@@ -6,7 +6,9 @@ Outputs are worded as Consul's, because people grep for them.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -48,6 +50,8 @@ class HttpProbe:
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     body: str = ""
     tls_skip_verify: bool = False
+    tls_server_name: str = ""
+    """Whom the certificate must name; "" is the URL's host."""
     disable_redirects: bool = False
     output_bytes_max: int = OUTPUT_BYTES_MAX
 
@@ -65,6 +69,7 @@ class HttpProbe:
                     headers=headers,
                     data=self.body.encode() or None,
                     ssl=not self.tls_skip_verify,
+                    server_hostname=self.tls_server_name or None,
                     allow_redirects=not self.disable_redirects,
                 ) as response,
             ):
@@ -113,10 +118,15 @@ def _http_status(code: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TcpProbe:
-    """Connect to "host:port": connected passes, all else is critical."""
+    """Connect to "host:port": connected passes, all else is critical; with `tls`, only if a TLS
+    session came about as well."""
 
     address: str
     timeout_s: float = 10.0
+    tls: bool = False
+    tls_skip_verify: bool = False
+    tls_server_name: str = ""
+    """Whom the certificate must name; "" is the host."""
 
     async def run(self) -> Result:
         """Connect once, within the time limit."""
@@ -127,13 +137,30 @@ class TcpProbe:
         try:
             number = int(port)
             async with asyncio.timeout(self.timeout_s):
-                _, writer = await asyncio.open_connection(host, number)
+                _, writer = await asyncio.open_connection(
+                    host,
+                    number,
+                    ssl=_tls_context(self.tls_skip_verify) if self.tls else None,
+                    server_hostname=(self.tls_server_name or host) if self.tls else None,
+                )
         except TimeoutError:
             return Result(CRITICAL, f"dial tcp {self.address}: i/o timeout")
+        except ssl.SSLError as problem:
+            return Result(CRITICAL, f"tls: {problem.reason or problem}")
         except (OSError, ValueError, OverflowError) as problem:
             return Result(CRITICAL, _dial_problem(problem, host, self.address))
         writer.transport.abort()
         return Result(PASSING, f"TCP connect {self.address}: Success")
+
+
+@functools.cache
+def _tls_context(skip_verify: bool) -> ssl.SSLContext:
+    """Made once: it takes milliseconds to read the machine's authorities."""
+    context = ssl.create_default_context()
+    if skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _dial_problem(problem: Exception, host: str, address: str) -> str:

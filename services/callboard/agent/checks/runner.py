@@ -124,7 +124,13 @@ class CheckRunner:
     def _probe(self, definition: CheckDefinition) -> Callable[[], Awaitable[Result]] | None:
         timeout_s = definition.timeout_s or DEFAULT_TIMEOUT_S
         if definition.type == "tcp":
-            return TcpProbe(definition.tcp, timeout_s).run
+            return TcpProbe(
+                definition.tcp,
+                timeout_s,
+                tls=definition.tcp_use_tls,
+                tls_skip_verify=definition.tls_skip_verify,
+                tls_server_name=definition.tls_server_name,
+            ).run
         if definition.type != "http":
             return None
         http = HttpProbe(
@@ -134,6 +140,7 @@ class CheckRunner:
             headers=definition.header,
             body=definition.body,
             tls_skip_verify=definition.tls_skip_verify,
+            tls_server_name=definition.tls_server_name,
             disable_redirects=definition.disable_redirects,
             output_bytes_max=self.output_limit(definition),
         )

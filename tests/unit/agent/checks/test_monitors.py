@@ -121,3 +121,24 @@ async def test_interval_monitor_does_not_pile_up_slow_probes() -> None:
     await asyncio.sleep(0)
     monitor.stop()
     assert running == [1]
+
+
+async def test_probe_that_fails_is_critical_and_probed_again() -> None:
+    clock = movable()
+    reports: Reports = []
+
+    async def probe() -> Result:
+        if not reports:
+            raise KeyError("nobody thought of this")
+        return Result("passing", "ok")
+
+    monitor = interval(clock, probe, reports)
+    monitor.start()
+    for expected in (1, 2):
+        clock.advance(10)
+        await eventually(partial(counted, reports, expected))
+    monitor.stop()
+    assert reports == [
+        ("critical", "KeyError: 'nobody thought of this'"),
+        ("passing", "ok"),
+    ]
