@@ -65,6 +65,8 @@ class Spec:
     """Alias in lower case → canonical name. Case variants of a field need no alias."""
     go_type: str = ""
     """What Go calls a whole value of it; "" = the name in package structs."""
+    lenient: bool = False
+    """Keys that no field has are passed over, as where Consul decodes by itself."""
     by_key: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -179,8 +181,12 @@ def parse(body: bytes) -> object:
     position = int(found.group(1))
     if "trailing characters" in text and 1 < position <= len(body):
         return parse(body[: position - 1])  # msgspec counts to behind the first one too many
+    if "escape" in text:
+        position -= 1  # msgspec counts to behind the wrong one
     character = _quoted(body[position : position + 1].decode("latin-1") or "EOF")
     context = next((go for ours, go in _CONTEXTS if ours in text), "in literal")
+    if "invalid number" in text:
+        context = _NUMBER_CONTEXTS.get(body[position - 1 : position].lower(), context)
     raise ValueError(f"invalid character '{character}' {context}")
 
 
@@ -199,15 +205,26 @@ _CONTEXTS = (
     ("expected ',' or ']'", "after array element"),
     ("object keys", "looking for beginning of object key string"),
     ("expected '\"'", "looking for beginning of object key string"),
-    ("trailing comma", "looking for beginning of value"),
+    ("trailing comma in object", "looking for beginning of object key string"),
+    ("trailing comma in array", "looking for beginning of value"),
+    ("unicode escape", "in \\u hexadecimal character escape"),
+    ("invalid escape character", "in string escape code"),
+    ("invalid number", "in exponent of numeric literal"),
     ("invalid character", "looking for beginning of value"),
 )
+_NUMBER_CONTEXTS = {
+    b"0": "after object key:value pair",
+    b".": "after decimal point in numeric literal",
+}
+"""By the character before the wrong one: nothing follows a leading 0."""
 
 
 def _struct(value: dict[object, object], spec: Spec, path: str) -> dict[str, object]:
     fields: dict[str, object] = {}
     for key, item in value.items():
         name = spec.by_key.get(str(key).lower())
+        if name is None and spec.lenient:
+            continue
         if name is None:
             raise UnknownField(path, str(key))
         if item is not None:

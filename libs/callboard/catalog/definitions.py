@@ -25,6 +25,7 @@ from callboard.catalog.objects import (
 )
 from callboard.catalog.specs import CHECK_BODY, CHECK_FILE, SERVICE_BODY, SERVICE_FILE
 from callboard.catalog.validation import (
+    META_RESERVED,
     address_error,
     filled_addresses,
     meta_error,
@@ -286,7 +287,7 @@ def _service(fields: Fields, weight_absent: int = 1) -> ServiceDefinition:
 
 def _validate_service(service: ServiceDefinition) -> None:
     reason = address_error(service.address) or port_error(service.port)
-    if reason is None and (meta := meta_error(service.meta)) is not None:
+    if reason is None and (meta := meta_error(service.meta, META_RESERVED)) is not None:
         reason = f"Invalid Service Meta: {meta}"
     if reason is None and (weights := weights_error(service.weights)) is not None:
         reason = f"Invalid Weights: {weights}"
@@ -295,8 +296,10 @@ def _validate_service(service: ServiceDefinition) -> None:
 
 
 def _service_checks(service: ServiceDefinition, fields: Fields) -> tuple[CheckDefinition, ...]:
-    """The service's checks with IDs and names; an empty Check is none."""
-    given = [each for each in (fields.struct("Check"), *fields.structs("Checks")) if each]
+    """The service's checks with IDs and names; a Check of zero values is none, as Consul has it
+    (clients fill in every field), one among Checks is a mistake."""
+    single = fields.struct("Check")
+    given = [*([single] if single.nonzero() else []), *fields.structs("Checks")]
     checks: list[CheckDefinition] = []
     for place, each in enumerate(given, start=1):
         if each.text("Status") not in ("", *_STATUSES):

@@ -11,6 +11,8 @@ from typing import cast
 from callboard.catalog.durations import format_duration, seconds
 from callboard.catalog.objects import ServiceAddress, Weights
 
+_ZEROS: tuple[object, ...] = (None, "", 0, False, [], {})
+
 
 class Fields:
     """A decoded struct."""
@@ -23,6 +25,10 @@ class Fields:
     def __bool__(self) -> bool:
         """Whether any field was present."""
         return bool(self._values)
+
+    def nonzero(self) -> bool:
+        """Whether any field is something else than Go's zero value."""
+        return any(value not in _ZEROS for value in self._values.values())
 
     def text(self, name: str) -> str:
         return cast("str", self._values.get(name, ""))
@@ -76,5 +82,5 @@ class Fields:
         return {
             name: format_duration(cast("int", value)) if name in durations else value
             for name, value in self._values.items()
-            if value not in (None, "", 0, False, [], {})
+            if value not in _ZEROS
         }

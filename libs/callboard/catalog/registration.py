@@ -20,6 +20,7 @@ from callboard.catalog.specs import (
     CATALOG_REGISTER,
 )
 from callboard.catalog.validation import (
+    META_RESERVED,
     address_error,
     meta_error,
     port_error,
@@ -132,7 +133,7 @@ def _service(node: str, fields: Fields) -> ServiceInstance:
         kind=fields.text("Kind"),
     )
     _refuse(address_error(service.address) or port_error(service.port))
-    if (reason := meta_error(service.meta)) is not None:
+    if (reason := meta_error(service.meta, META_RESERVED)) is not None:
         raise RegistrationError(
             f"failed inserting service: Invalid Service Meta for node {node} and serviceID"
             f" {service.id}: {reason}"

@@ -183,6 +183,7 @@ CATALOG_CHECK_DEFINITION = Spec(
         "DeregisterCriticalServiceAfterDuration": DURATION,
     },
     {"scriptargs": "Args"},
+    lenient=True,
 )
 
 CATALOG_CHECK = Spec(
@@ -235,6 +236,7 @@ CATALOG_DEREGISTER = Spec(
         "Node": STRING,
         "ServiceID": STRING,
         "CheckID": STRING,
+        "Address": STRING,  # sent by older clients, and ignored
         "Token": STRING,
         "PeerName": STRING,
         **_PLACE,

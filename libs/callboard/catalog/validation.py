@@ -14,6 +14,8 @@ from callboard.catalog.objects import ServiceAddress, Weights
 META_PAIRS_MAX = 64
 META_KEY_MAX = 128
 META_VALUE_MAX = 512
+META_RESERVED = "consul-"
+"""Keys of a service's metadata may not begin so (a node's from an agent do)."""
 DNS_LABEL_MAX = 63
 
 _META_KEY = re.compile(r"[a-zA-Z0-9_-]+")
@@ -22,8 +24,8 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def meta_error(meta: Mapping[str, str]) -> str | None:
-    """Why the metadata is refused, or None."""
+def meta_error(meta: Mapping[str, str], reserved: str = "") -> str | None:
+    """Why the metadata is refused, or None; no key may begin with `reserved`, if that is given."""
     if len(meta) > META_PAIRS_MAX:
         return f"Node metadata cannot contain more than {META_PAIRS_MAX} key/value pairs"
     for key, value in meta.items():
@@ -32,6 +34,8 @@ def meta_error(meta: Mapping[str, str]) -> str | None:
             reason = "Key cannot be blank"
         elif not _META_KEY.fullmatch(key):
             reason = "Key contains invalid characters"
+        elif reserved and key.startswith(reserved):
+            reason = f"Key prefix '{reserved}' is reserved for internal use"
         elif len(key) > META_KEY_MAX:
             reason = f"Key is too long (limit: {META_KEY_MAX} characters)"
         elif len(value) > META_VALUE_MAX:

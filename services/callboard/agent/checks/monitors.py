@@ -35,7 +35,7 @@ class TtlMonitor:
 
     def start(self, remaining_s: float | None = None) -> None:
         """Begin to count; `remaining_s` is what a restart left of an earlier time to live."""
-        self._arm(self._ttl_s if remaining_s is None else remaining_s)
+        self._arm(self._ttl_s if remaining_s is None else min(remaining_s, self._ttl_s))
 
     def heard(self, output: str) -> None:
         """The check was updated from outside: the time to live begins anew."""

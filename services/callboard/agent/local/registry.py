@@ -145,7 +145,7 @@ class LocalRegistry:
                 await self._forget("checks", check_id)  # or it is back after a restart
         whole = definition if replace_checks else self._with_earlier_checks(definition)
         await self._remember("services", whole.id, whole)
-        self._put_service(definition, replace_checks=replace_checks)
+        self._put_service(definition, replace_checks=replace_checks, renewed=True)
         self._services[whole.id] = whole
         await self._flush()
 
@@ -182,7 +182,9 @@ class LocalRegistry:
         if definition.tags != tags:
             self._services[service_id] = replace(definition, tags=tags)
 
-    def _put_service(self, definition: ServiceDefinition, replace_checks: bool = False) -> None:
+    def _put_service(
+        self, definition: ServiceDefinition, replace_checks: bool = False, renewed: bool = False
+    ) -> None:
         self._services[definition.id] = definition
         wanted = {check.id for check in definition.checks}
         if replace_checks:
@@ -190,7 +192,7 @@ class LocalRegistry:
                 if check_id not in wanted:
                     self._drop_check(check_id)
         for check in definition.checks:
-            self._put_check(replace(check, service_id=definition.id))
+            self._put_check(replace(check, service_id=definition.id), renewed)
         self._tell_service(definition.id)
 
     def _drop_service(self, service_id: str) -> None:
@@ -215,7 +217,7 @@ class LocalRegistry:
         if definition.service_id and definition.service_id not in self._services:
             raise LocalError(404, f'ServiceID "{definition.service_id}" does not exist')
         await self._remember("checks", definition.id, definition)
-        self._put_check(definition)
+        self._put_check(definition, renewed=True)
         await self._flush()
 
     async def deregister_check(self, check_id: str) -> None:
@@ -260,7 +262,9 @@ class LocalRegistry:
             )
         return local
 
-    def _put_check(self, definition: CheckDefinition) -> None:
+    def _put_check(self, definition: CheckDefinition, renewed: bool = False) -> None:
+        """Run a check, with its earlier status; `renewed`: a TTL begins anew, for registering
+        again is a sign of life (as Consul takes it), while a reload is none."""
         check_id = definition.id
         earlier = self._checks.get(check_id)
         state = self._states.of(check_id)
@@ -277,8 +281,10 @@ class LocalRegistry:
         )
         self._checks[check_id] = LocalCheck(check, definition)
         remaining_s = self.runner.expires_in_s(check_id)
-        if remaining_s is None and state is not None and state.remaining_s > 0:
+        if remaining_s is None and state is not None:
             remaining_s = state.remaining_s
+        if renewed or remaining_s is None or remaining_s <= 0:  # (ran out: it is critical already)
+            remaining_s = None
         self.runner.start(check_id, definition, remaining_s)
         self._watch_critical(check_id)
         self._tell_check(check_id)

@@ -50,6 +50,20 @@ NODE = '"Node":"ext","Address":"10.0.0.9"'
         ),
         (
             SERVICE,
+            '{"Name":"web","Meta":{"consul-x":"1"}}',
+            400,
+            "Invalid Service Meta: Couldn't load metadata pair ('consul-x', '1'): Key prefix"
+            " 'consul-' is reserved for internal use",
+        ),
+        (
+            SERVICE,
+            '{"Name":"web","Checks":[{}]}',
+            400,
+            "Invalid check: TTL must be > 0 for TTL checks",
+        ),
+        (SERVICE, '{"Name":"web","Check":{"TTL":"0s","Args":[],"HTTP":""}}', 200, ""),
+        (
+            SERVICE,
             '{"Name":"web","Weights":{"Passing":0,"Warning":0}}',
             400,
             "Invalid Weights: Passing must be greater than 0",
@@ -82,6 +96,21 @@ NODE = '"Node":"ext","Address":"10.0.0.9"'
         ),
         (
             "/v1/catalog/register",
+            "{" + NODE + ',"Service":{"Service":"w","Meta":{"consul-x":"c"}}}',
+            500,
+            "failed inserting service: Invalid Service Meta for node ext and serviceID w: "
+            "Couldn't load metadata pair ('consul-x', 'c'): Key prefix 'consul-' is reserved"
+            " for internal use",
+        ),
+        (
+            "/v1/catalog/register",
+            "{" + NODE + ',"Check":{"CheckID":"k","Definition":{"Newer":1}}}',
+            200,
+            "true",
+        ),
+        ("/v1/catalog/deregister", '{"Node":"ext","Address":"10.0.0.9"}', 200, "true"),
+        (
+            "/v1/catalog/register",
             "{" + NODE + ',"Service":{"Service":"w","Meta":{"a b":"c"}}}',
             500,
             "failed inserting service: Invalid Service Meta for node ext and serviceID w: "
@@ -89,7 +118,7 @@ NODE = '"Node":"ext","Address":"10.0.0.9"'
         ),
     ],
 )
-async def test_bad_write_is_refused_in_consuls_words(
+async def test_write_is_answered_in_consuls_words(
     api: Asked, path: str, body: str, status: int, text: str
 ) -> None:
     answer = await api.put(path, body)

@@ -59,3 +59,24 @@ async def test_reload_keeps_checks_added_to_a_service_of_the_files(local: Open) 
         await here.registry.register_check(check("own", ServiceID="web", TTL="10s"))
         await here.registry.reload(files)
         assert sorted(here.registry.checks()) == ["one", "own", "two"]
+
+
+async def test_reload_neither_renews_nor_lengthens_a_ttl(local: Open) -> None:
+    async with local(definitions=Definitions((service(Check={"TTL": "10s"}),))) as here:
+        await here.registry.update_check("service:web", "passing", "fine")
+        here.clock.advance(4)
+        await here.registry.reload(Definitions((service(Check={"TTL": "5s"}),)))
+        here.clock.advance(6)
+        assert here.registry.checks()["service:web"].check.status == "critical"
+
+
+async def test_reload_keeps_what_a_check_last_said(local: Open) -> None:
+    files = Definitions((service(Check={"TTL": "10s"}),))
+    async with local(definitions=files) as here:
+        await here.registry.update_check("service:web", "passing", "fine")
+        here.clock.advance(11)
+        said = here.registry.checks()["service:web"].check.output
+        await here.registry.reload(files)
+        here.clock.advance(1)
+        assert here.registry.checks()["service:web"].check.output == said
+        assert said.endswith("fine")

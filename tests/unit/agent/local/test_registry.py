@@ -65,6 +65,31 @@ async def test_ttl_check_flips_when_its_time_is_over(local: Open) -> None:
         await eventually(lambda: here.status("service:web") == "critical")
 
 
+async def test_registering_again_begins_the_ttl_anew(local: Open) -> None:
+    async with local() as here:
+        heartbeat = service(Check={"TTL": "10s", "Status": "passing"})
+        await here.registry.register_service(heartbeat)
+        here.clock.advance(9)
+        await here.registry.register_service(heartbeat)
+        here.clock.advance(9)
+        assert here.registry.checks()["service:web"].check.status == "passing"
+        here.clock.advance(2)
+        assert here.registry.checks()["service:web"].check.status == "critical"
+
+
+async def test_registering_again_keeps_status_and_output(local: Open) -> None:
+    async with local() as here:
+        await here.registry.register_service(service(Check={"TTL": "10s", "Status": "passing"}))
+        await here.registry.update_check("service:web", "passing", "fine")
+        here.clock.advance(11)
+        said = "TTL expired (last output before timeout follows): fine"
+        assert here.registry.checks()["service:web"].check.output == said
+        await here.registry.register_service(service(Check={"TTL": "30s", "Status": "passing"}))
+        here.clock.advance(1)
+        check = here.registry.checks()["service:web"].check
+        assert (check.status, check.output) == ("critical", said)
+
+
 async def test_deregistered_service_takes_its_checks_along(local: Open) -> None:
     async with local() as here:
         await here.registry.register_service(service(Check={"TTL": "10s"}))
