@@ -135,7 +135,7 @@ class TcpProbe:
             return Result(CRITICAL, f"dial tcp: address {self.address}: missing port in address")
         host = host.strip("[]") or "127.0.0.1"
         try:
-            number = int(port)
+            number = int(port) if port.isdecimal() else socket.getservbyname(port, "tcp")
             async with asyncio.timeout(self.timeout_s):
                 _, writer = await asyncio.open_connection(
                     host,
@@ -167,5 +167,9 @@ def _dial_problem(problem: Exception, host: str, address: str) -> str:
     """Why no connection came about, in the words of Go's net package."""
     if isinstance(problem, socket.gaierror):
         return f"dial tcp: lookup {host}: no such host"
+    if isinstance(problem, OverflowError):
+        return f"dial tcp: address {address}: invalid port"
+    if isinstance(problem, OSError) and not problem.errno:  # as getservbyname says it
+        return f"dial tcp: lookup tcp/{address.rpartition(':')[2]}: unknown port"
     reason = "connection refused" if isinstance(problem, ConnectionRefusedError) else str(problem)
     return f"dial tcp {address}: connect: {reason}"

@@ -166,9 +166,9 @@ class AgentProcessEndpoints:
         try:
             await self._context.membership.join([address])
         except Exception as problem:
-            raise ApiError(
-                500, f"1 error occurred:\n\t* Failed to join {address}: {problem}\n\n"
-            ) from problem
+            reason = str(problem).removeprefix(f"{address}: ")
+            text = f"1 error occurred:\n\t* Failed to join {address}: {reason}\n\n"
+            raise ApiError(500, text) from problem
         return empty_answer()
 
     async def leave(self, call: Call) -> Answer:

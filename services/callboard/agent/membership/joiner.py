@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from callboard.agent.membership.errors import JoinError, StreamError
@@ -130,6 +131,9 @@ class Joiner:
             hosts = await self._resolver.resolve(host, self._resolve_timeout_s)
         except TimeoutError:
             reasons.append(f"{peer}: no answer to the look-up in {self._resolve_timeout_s:g} s")
+            return []
+        except socket.gaierror:
+            reasons.append(f"{peer}: lookup {host}: no such host")
             return []
         except (OSError, ValueError) as problem:
             reasons.append(f"{peer}: {problem}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Callable
 
@@ -130,7 +131,7 @@ class Transport:
         except TimeoutError:
             raise StreamError(f"no answer within {timeout_s:g} s") from None
         except (OSError, DecodeError) as problem:
-            raise StreamError(str(problem)) from None
+            raise StreamError(_in_words(problem)) from None
         if answer is None:
             raise StreamError("closed without an answer (is its encryption key another one?)")
         if isinstance(answer, ErrorReply):
@@ -219,3 +220,10 @@ def _bind(bind: str, port: int) -> tuple[socket.socket, socket.socket]:
         tcp.setblocking(False)
         return udp, tcp
     raise AssertionError("unreachable")
+
+
+def _in_words(problem: Exception) -> str:
+    """An error as Go's users know it: "connection refused", without the number."""
+    if isinstance(problem, OSError) and problem.errno:
+        return f"connect: {os.strerror(problem.errno).lower()}"
+    return str(problem)

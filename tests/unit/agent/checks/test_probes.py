@@ -110,6 +110,8 @@ async def test_tcp_that_cannot_connect_is_critical(address: str) -> None:
     [
         ("127.0.0.1:1", "dial tcp 127.0.0.1:1: connect: connection refused"),
         ("nonsense", "dial tcp: address nonsense: missing port in address"),
+        ("127.0.0.1:nonsense", "dial tcp: lookup tcp/nonsense: unknown port"),
+        ("127.0.0.1:99999", "dial tcp: address 127.0.0.1:99999: invalid port"),
     ],
 )
 async def test_tcp_that_cannot_connect_says_why_in_gos_words(address: str, output: str) -> None:

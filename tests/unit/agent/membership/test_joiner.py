@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass, field
 
 import pytest
@@ -33,7 +34,7 @@ class Network:
 
     def lookup(self, host: str) -> list[str]:
         if host not in self.names:
-            raise OSError("no such name")
+            raise socket.gaierror(-2, "Name or service not known")
         return self.names[host]
 
     def joiner(self) -> Joiner:
@@ -57,7 +58,7 @@ async def test_number_contacted_is_returned() -> None:
 async def test_join_of_nobody_names_every_reason() -> None:
     with pytest.raises(JoinError, match=r"10.0.0.3:8301: connection refused") as raised:
         await Network().joiner().join(["10.0.0.3", "nobody", "x:y"])
-    assert "nobody: no such name" in str(raised.value)
+    assert "nobody: lookup nobody: no such host" in str(raised.value)
     assert "x:y: not an address" in str(raised.value)
 
 
