@@ -83,7 +83,8 @@ def _build(resources: Iterable[Resource], routes: RouteTable) -> FastAPI:
 
 def _resources(context: ApiContext) -> Iterable[Resource]:
     reads = Reads(context)
-    yield Resource("/", {"GET": _greet}, "Which agent this is", replicated=False, tags=("status",))
+    greetings = dict.fromkeys(("GET", "HEAD", "PUT", "POST", "DELETE"), _greet)  # as Consul's
+    yield Resource("/", greetings, "Which agent this is", replicated=False, tags=("status",))
     for endpoints in (
         StatusEndpoints(context),
         AgentProcessEndpoints(context),

@@ -23,6 +23,11 @@ async def test_root_says_consul_agent(api: Asked) -> None:
     assert answer.header("Content-Type") == "text/plain; charset=utf-8"
 
 
+async def test_root_answers_a_proxys_question_whether_we_are_there(api: Asked) -> None:
+    answer = await api.client.request("HEAD", "/")
+    assert (answer.status, answer.body) == (200, b"")
+
+
 @pytest.mark.parametrize("target", ["/nowhere", "/v1/nowhere", "/v1", "/ui/", "/v1/catalog"])
 async def test_unknown_path_is_404_without_a_body(api: Asked, target: str) -> None:
     for method in ("GET", "PUT"):
