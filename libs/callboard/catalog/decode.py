@@ -10,6 +10,7 @@ under their canonical names. Meaning (defaults, limits) is in `definitions` and 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -173,6 +174,8 @@ def parse(body: bytes) -> object:
         raise ValueError("invalid UTF-8 in string") from None
     if not body.strip():
         raise ValueError("EOF")
+    if (wrong := _wrong_scalar(body)) is not None:
+        raise ValueError(wrong)
     if "truncated" in text:
         raise ValueError("unexpected EOF")
     found = _POSITION.search(text)
@@ -188,6 +191,30 @@ def parse(body: bytes) -> object:
     if "invalid number" in text:
         context = _NUMBER_CONTEXTS.get(body[position - 1 : position].lower(), context)
     raise ValueError(f"invalid character '{character}' {context}")
+
+
+def _wrong_scalar(body: bytes) -> str | None:
+    """Go's text for a literal, number or string that is none; msgspec tells these apart from
+    nothing else. None for other mistakes."""
+    text = body.decode("utf-8", "replace")
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        at, control = error.pos, error.msg.startswith("Invalid control character")
+    except (RecursionError, ValueError):
+        return None
+    else:
+        return None
+    if control:
+        return f"invalid character '{_quoted(text[at])}' in string literal"
+    if text[at : at + 1] == "-" and text[at + 1 : at + 2]:
+        return f"invalid character '{_quoted(text[at + 1])}' in numeric literal"
+    literal = next((each for each in ("true", "false", "null") if text[at : at + 1] == each[0]), "")
+    for found, expected in zip(text[at : at + len(literal)], literal, strict=False):
+        if found != expected:
+            place = f"in literal {literal} (expecting '{expected}')"
+            return f"invalid character '{_quoted(found)}' {place}"
+    return None
 
 
 def _quoted(character: str) -> str:

@@ -83,7 +83,7 @@ def _build(resources: Iterable[Resource], routes: RouteTable) -> FastAPI:
 
 def _resources(context: ApiContext) -> Iterable[Resource]:
     reads = Reads(context)
-    greetings = dict.fromkeys(("GET", "HEAD", "PUT", "POST", "DELETE"), _greet)  # as Consul's
+    greetings = {"GET": _greet, "HEAD": _greet}  # a proxy asks by HEAD whether we are there
     yield Resource("/", greetings, "Which agent this is", replicated=False, tags=("status",))
     for endpoints in (
         StatusEndpoints(context),

@@ -23,7 +23,7 @@ def writes(site: ApiSite) -> list[tuple[str, str, bytes]]:
     found = []
     for resource in site.api.resources:
         for method in resource.methods if resource.tags else ():
-            if method != "GET":
+            if method not in ("GET", "HEAD"):
                 target = resource.pattern + RESTS.get(
                     resource.rest, "agent-1" * bool(resource.rest)
                 )
