@@ -1,12 +1,15 @@
 """`make run`: the programs of docker-compose.yml as local processes, in the foreground.
 
 The agents are at 127.0.0.1 to 127.0.0.4, all with Consul's ports; the nameserver answers at
-127.0.0.1:8600. Data and logs are in run/ and stay; Ctrl-C stops everything, in reverse order.
+127.0.0.1:8600. Data and logs are in run/ and stay; Ctrl-C stops everything, in reverse order. A
+program that ends meanwhile (kill one: that is what the others are for) ends alone, and the command
+that brings it back is printed.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -87,6 +90,31 @@ def tail(path: Path, lines: int = 15) -> str:
     return "\n".join(f"    {line}" for line in text)
 
 
+def watch(programs: Programs, stopped: threading.Event) -> str | None:
+    """Tell of each program that ends. Return None once `stopped`, or a text if none is left."""
+    told: set[str] = set()
+    while not stopped.wait(0.5):
+        for name, process in programs.items():
+            if process.poll() is not None and name not in told:
+                told.add(name)
+                print(farewell(name, process.returncode), flush=True)
+        if len(told) == len(programs):
+            return "all programs have ended"
+    return None
+
+
+def farewell(name: str, code: int) -> str:
+    """Say how a program ended, and how it comes back."""
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended ({code})"
+    log = LAYOUT.log(name)
+    places = [f"{key}={value}" for key, value in LAYOUT.environment(name).items()]
+    back = shlex.join(["env", *places, *LAYOUT.argv(name)])
+    return (
+        f"== {name} {how}; the others go on. Its last words are in {log.relative_to(ROOT)}.\n"
+        f"   To bring it back, in another terminal: {back}"
+    )
+
+
 def stop(programs: Programs) -> None:
     """End all programs, the last started first; one that does not leave in time is killed."""
     for process in reversed(programs.values()):
@@ -101,7 +129,7 @@ def stop(programs: Programs) -> None:
 
 
 def main() -> int:
-    """Run until Ctrl-C, SIGTERM, or the end of one of the programs."""
+    """Run until Ctrl-C, SIGTERM, or the end of all programs (of one, before all are ready)."""
     if where := taken():
         print(f"{where} is taken: is another stack running? (make down)", file=sys.stderr)
         return 1
@@ -118,9 +146,7 @@ def main() -> int:
         if problem is None and not stopped.is_set():
             print((ROOT / "make" / "what-to-try.txt").read_text(), flush=True)
             print("Ctrl-C stops all.", flush=True)
-        while problem is None and not stopped.wait(0.5):
-            if dead := first_dead(programs):
-                problem = f"{dead} has stopped:\n{tail(LAYOUT.log(dead))}"
+            problem = watch(programs, stopped)
         if problem:
             print(problem, file=sys.stderr)
         return 1 if problem else 0
