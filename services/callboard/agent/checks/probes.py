@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import socket
 import ssl
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,8 +20,12 @@ from callboard.catalog.objects import CRITICAL, PASSING, WARNING
 if TYPE_CHECKING:
     import aiohttp
 
+log = logging.getLogger(__name__)
+
 OUTPUT_BYTES_MAX = 4096
 """Consul's BufSize: what is kept of a check's output."""
+HEAD_LINE_BYTES_MAX = 64 * 1024
+"""Of one line of an HTTP answer's head."""
 READ_BYTES_MAX = 64 * 1024
 """How much of an HTTP answer is read at most before the connection is dropped."""
 
@@ -73,8 +79,9 @@ class HttpProbe:
                     allow_redirects=not self.disable_redirects,
                 ) as response,
             ):
-                text = await _read(response.content, self.output_bytes_max)
                 status, reason = response.status, response.reason or ""
+                zipped = response.headers.get("Content-Encoding", "").lower() == "gzip"
+                text = await _read(response.content, self.output_bytes_max, zipped)
         except TimeoutError:
             return Result(CRITICAL, f"{self._asked()}: context deadline exceeded")
         except (aiohttp.ClientError, OSError, ValueError) as problem:
@@ -100,13 +107,23 @@ def _http_problem(problem: Exception, url: str) -> str:
     return str(problem)
 
 
-async def _read(stream: aiohttp.StreamReader, limit: int) -> str:
+async def _read(stream: aiohttp.StreamReader, limit: int, zipped: bool) -> str:
+    """The beginning of a body. One that is cut short or garbled is what was read of it: the
+    status code alone decides the check, as Consul's."""
+    import aiohttp  # noqa: PLC0415 - imported by the caller already
+
     kept = bytearray()
-    while len(kept) < READ_BYTES_MAX:
-        chunk = await stream.read(16384)
-        if not chunk:
-            break
-        kept += chunk
+    unzip = zlib.decompressobj(wbits=31) if zipped else None
+    read = 0
+    try:
+        while read < READ_BYTES_MAX:
+            chunk = await stream.read(16384)
+            if not chunk:
+                break
+            read += len(chunk)
+            kept += chunk if unzip is None else unzip.decompress(chunk, max(1, limit - len(kept)))
+    except (aiohttp.ClientError, zlib.error) as problem:
+        log.info("a check's answer has a broken body", extra={"error": str(problem)})
     return bytes(kept[:limit]).decode("utf-8", "replace")
 
 

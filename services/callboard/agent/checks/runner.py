@@ -11,6 +11,7 @@ from callboard.agent.checks.clock import Clock
 from callboard.agent.checks.monitors import IntervalMonitor, TtlMonitor
 from callboard.agent.checks.probes import (
     CLIENT_HEADERS,
+    HEAD_LINE_BYTES_MAX,
     OUTPUT_BYTES_MAX,
     HttpProbe,
     Result,
@@ -154,6 +155,8 @@ class CheckRunner:
                 connector=aiohttp.TCPConnector(force_close=True, limit=PROBES_MAX),
                 headers=CLIENT_HEADERS,
                 skip_auto_headers=("Content-Type",),
-                auto_decompress=True,
+                auto_decompress=False,  # we unzip ourselves: what cannot be is no failure
+                max_line_size=HEAD_LINE_BYTES_MAX,
+                max_field_size=HEAD_LINE_BYTES_MAX,
             )
         return self._session
