@@ -1,0 +1,199 @@
+"""A program's identity: flags, the wait for a certificate, what is taken from the issuer."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from callboard.chassis.flags import FlagSet
+from callboard.chassis.identity import (
+    Exchange,
+    IdentitySettings,
+    Keeper,
+    identity_flags,
+    identity_settings,
+    material,
+    obtain,
+)
+from callboard.chassis.lifecycle import StartRefused
+from callboard.chassis.metrics import Metrics
+from callboard.pki import certificates
+from callboard.pki.certificates import pem
+from callboard.pki.live import LiveIdentity
+from callboard.pki.roles import names_for
+from tests.harness.eventually import eventually
+
+FLAGS = FlagSet("Usage", identity_flags())
+NOW = datetime.now(UTC)
+
+
+def settings(*argv: str, **environ: str) -> IdentitySettings:
+    return identity_settings(FLAGS.parse(argv), environ)
+
+
+class Issuer:
+    """Signs what lies in an exchange, at once."""
+
+    def __init__(self, exchange: Path) -> None:
+        self.exchange = exchange
+        self.key = certificates.new_key()
+        self.certificate = certificates.authority(self.key, "CA", NOW)
+
+    def answer(self, *, until: datetime = NOW + timedelta(days=30)) -> None:
+        request = x509.load_pem_x509_csr((self.exchange / "request.pem").read_bytes())
+        key = request.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        made = certificates.leaf(
+            key,
+            names_for("hub", "hub"),
+            self.certificate,
+            self.key,
+            until - timedelta(days=30),
+            common_name="hub",
+        )
+        listed = certificates.revocation_list(self.certificate, self.key, [], NOW, number=1)
+        (self.exchange / "ca.pem").write_bytes(pem(self.certificate))
+        (self.exchange / "crl.pem").write_bytes(pem(listed))
+        (self.exchange / "certificate.pem").write_bytes(pem(made))
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Exchange:
+    (tmp_path / "exchange").mkdir()
+    return Exchange(tmp_path / "identity", tmp_path / "exchange", "hub")
+
+
+def test_without_any_flag_there_is_no_identity() -> None:
+    assert not settings().given
+
+
+def test_directory_and_exchange_come_from_the_environment_and_flags_win() -> None:
+    found = settings("-identity=/a", IDENTITY="/b", EXCHANGE="/c")
+    assert (found.directory, found.exchange) == (Path("/a"), Path("/c"))
+    assert found.given
+
+
+def test_mutual_tls_off_is_the_one_setting_that_speaks_in_the_clear() -> None:
+    assert not settings("-identity=/a", MUTUAL_TLS="off").given
+    assert settings("-identity=/a", "-mutual-tls=on", MUTUAL_TLS="off").given
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (("-exchange=/x",), "-exchange needs -identity"),
+        (("-cert-file=/c",), "-cert-file and -key-file go together"),
+        (("-cert-file=/c", "-key-file=/k"), "-ca-file"),
+        (("-identity=/a", "-cert-file=/c", "-key-file=/k"), "two ways"),
+        (("-mutual-tls=maybe",), "on or off"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_in_words(argv: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        settings(*argv)
+
+
+async def test_the_program_waits_for_the_issuer_and_goes_on_once_it_has_answered(
+    exchange: Exchange,
+) -> None:
+    waiting = asyncio.create_task(obtain(exchange, look_s=0.01))
+    issuer = Issuer(exchange.exchange)
+    await eventually((exchange.exchange / "request.pem").exists)
+    issuer.answer()
+    async with asyncio.timeout(5):
+        await waiting
+    LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+
+
+async def test_the_key_is_made_once_and_kept_over_starts(exchange: Exchange) -> None:
+    exchange.prepare()
+    key = (exchange.identity / "key.pem").read_bytes()
+    request = (exchange.exchange / "request.pem").stat().st_mtime_ns
+    Exchange(exchange.identity, exchange.exchange, "hub").prepare()
+    assert (exchange.identity / "key.pem").read_bytes() == key
+    assert (exchange.exchange / "request.pem").stat().st_mtime_ns == request
+
+
+async def test_a_key_that_cannot_be_read_is_refused_and_left_as_it_is(exchange: Exchange) -> None:
+    exchange.identity.mkdir()
+    path = exchange.identity / "key.pem"
+    path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nhalf")
+    with pytest.raises(StartRefused, match=r"key\.pem: no usable private key"):
+        exchange.prepare()
+    assert path.read_bytes().endswith(b"half")
+
+
+async def test_without_an_issuer_the_program_leaves_in_words(exchange: Exchange) -> None:
+    with pytest.raises(StartRefused, match="does the issuer run"):
+        await obtain(exchange, wait_s=0.05, look_s=0.01)
+
+
+async def test_with_a_certificate_in_date_no_issuer_is_needed(exchange: Exchange) -> None:
+    exchange.prepare()
+    Issuer(exchange.exchange).answer()
+    await obtain(exchange, look_s=0.01)
+    for path in exchange.exchange.iterdir():
+        path.unlink()
+    await obtain(Exchange(exchange.identity, exchange.exchange, "hub"), wait_s=0.0)
+
+
+async def test_a_certificate_for_another_key_is_not_taken(exchange: Exchange) -> None:
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer()
+    exchange.take()
+    mine = (exchange.identity / "certificate.pem").read_bytes()
+    stranger = certificates.new_key()
+    foreign = certificates.leaf(
+        stranger.public_key(),
+        names_for("server", "hub"),
+        issuer.certificate,
+        issuer.key,
+        NOW,
+        common_name="hub",
+    )
+    (exchange.exchange / "certificate.pem").write_bytes(pem(foreign))
+    assert not exchange.take()
+    assert (exchange.identity / "certificate.pem").read_bytes() == mine
+
+
+@pytest.mark.parametrize("body", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+async def test_garbage_from_the_exchange_is_not_taken(exchange: Exchange, body: bytes) -> None:
+    exchange.prepare()
+    Issuer(exchange.exchange).answer()
+    (exchange.exchange / "certificate.pem").write_bytes(body)
+    assert not exchange.take()
+    assert not exchange.usable(NOW)
+
+
+async def test_an_ended_certificate_is_waited_for_anew(exchange: Exchange) -> None:
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer(until=NOW - timedelta(days=1))
+    with pytest.raises(StartRefused):
+        await obtain(exchange, wait_s=0.05, look_s=0.01)
+    issuer.answer()
+    await obtain(exchange, wait_s=0.0)
+
+
+async def test_the_keeper_takes_what_is_renewed_and_counts_the_days(exchange: Exchange) -> None:
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer()
+    await obtain(exchange)
+    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    context = live.for_clients()
+    keeper = Keeper(live, exchange, Metrics())
+    assert 29.9 < keeper.days_left() < 30.1
+    before = context.current
+    keeper.look()
+    assert context.current is before
+    issuer.answer(until=NOW + timedelta(days=40))
+    keeper.look()
+    assert context.current is not before
+    assert 39.9 < keeper.days_left() < 40.1
