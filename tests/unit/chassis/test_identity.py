@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.harness.eventually import eventually
 
 from callboard.chassis.flags import FlagSet
 from callboard.chassis.identity import (
@@ -26,7 +27,6 @@ from callboard.pki import certificates
 from callboard.pki.certificates import pem
 from callboard.pki.live import LiveIdentity
 from callboard.pki.roles import names_for
-from tests.harness.eventually import eventually
 
 FLAGS = FlagSet("Usage", identity_flags())
 NOW = datetime.now(UTC)
