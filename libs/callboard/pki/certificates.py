@@ -27,6 +27,7 @@ SKEW = timedelta(minutes=5)
 CA_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=30)
 CRL_LIFE = timedelta(days=7)
+HASH = hashes.SHA256()
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -95,8 +96,8 @@ def authority(
         )
     )
     if constraints is not None:
-        builder = builder.add_extension(_constraints(constraints), critical=True)
-    return builder.sign(key, hashes.SHA256())
+        builder = builder.add_extension(name_constraints(constraints), critical=True)
+    return builder.sign(key, HASH)
 
 
 def leaf(
@@ -125,7 +126,7 @@ def leaf(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_ski),
             critical=False,
         )
-        .sign(issuer_key, hashes.SHA256())
+        .sign(issuer_key, HASH)
     )
 
 
@@ -135,7 +136,7 @@ def request(key: Key, common_name: str, names: Names) -> x509.CertificateSigning
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     if names != Names():
         builder = builder.add_extension(_alternative(names), critical=False)
-    return builder.sign(key, hashes.SHA256())
+    return builder.sign(key, HASH)
 
 
 def revocation_list(
@@ -166,12 +167,12 @@ def revocation_list(
             .revocation_date(one.since)
             .build()
         )
-    return builder.sign(issuer_key, hashes.SHA256())
+    return builder.sign(issuer_key, HASH)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the DER as browsers show it: AB:CD:…"""
-    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+    return certificate.fingerprint(HASH).hex(":").upper()
 
 
 def _builder(
@@ -218,7 +219,8 @@ def _alternative(names: Names) -> x509.SubjectAlternativeName:
     )
 
 
-def _constraints(constraints: Constraints) -> x509.NameConstraints:
+def name_constraints(constraints: Constraints) -> x509.NameConstraints:
+    """The extension (to be marked critical)."""
     return x509.NameConstraints(
         permitted_subtrees=[
             *(x509.DNSName(name) for name in constraints.dns),

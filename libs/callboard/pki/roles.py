@@ -16,7 +16,7 @@ SERVER = "server"
 """A server of the catalog: may take part in Raft. It is an agent as well."""
 AGENT = "agent"
 OPERATOR = "operator"
-"""A person's tool: `callboard tls cert create -client`."""
+"""A person's tool: `callboard tls cert create -cli`."""
 PROGRAMS = ("agent", "nameserver", "hub", "gateway", "sidecar", "fileserver", "issuer")
 ROLES = frozenset({SERVER, OPERATOR, *PROGRAMS})
 
@@ -68,22 +68,43 @@ def names_for(
 ) -> Names:
     """The names that a program of `role` on `node` carries; `dns` and `addresses` are added.
 
-    Raises ValueError for a role that is not in ROLES.
+    Without a node ("") the certificate says the role alone. Raises ValueError for a role that is
+    not in ROLES.
     """
     if role not in ROLES:
         raise ValueError(f"no role {role!r}: {', '.join(sorted(ROLES))}")
     domain = domain.strip(".")
     full = trust_domain(datacenter, domain)
     program = AGENT if role == SERVER else role
-    named = [node, "localhost", f"{program}.service.{full}", f"{program}.service.{domain}"]
-    uris = [f"spiffe://{full}/svc/{program}", f"spiffe://{full}/node/{node}"]
+    own: list[str] = []
+    uris = [f"spiffe://{full}/svc/{SERVER}"] if role == SERVER else []
     if role == SERVER:
-        named += [f"server.{full}", f"{node}.server.{full}"]
-        uris.insert(0, f"spiffe://{full}/svc/{SERVER}")
-    if program == AGENT:
-        named += [f"{node}.node.{full}", f"{node}.node.{domain}"]
+        own += [f"server.{full}", *([f"{node}.server.{full}"] if node else [])]
+    if program == AGENT and node:
+        own += [f"{node}.node.{full}", f"{node}.node.{domain}"]
     if role == AGENT:
-        named.append(f"client.{full}")
+        own.append(f"client.{full}")
+    service = names_of_service(
+        program, node, datacenter=datacenter, domain=domain, dns=(*own, *dns), addresses=addresses
+    )
+    return Names(service.dns, service.addresses, (*uris, *service.uris))
+
+
+def names_of_service(
+    service: str,
+    node: str = "",
+    *,
+    datacenter: str = "dc1",
+    domain: str = "consul",
+    dns: Iterable[str] = (),
+    addresses: Iterable[Address] = (),
+) -> Names:
+    """The names that an instance of any service carries; roles come from `names_for` alone."""
+    domain = domain.strip(".")
+    full = trust_domain(datacenter, domain)
+    named = [*([node] if node else []), "localhost"]
+    named += [f"{service}.service.{full}", f"{service}.service.{domain}"]
+    uris = [f"spiffe://{full}/svc/{service}", *([f"spiffe://{full}/node/{node}"] if node else [])]
     return Names(
         tuple(dict.fromkeys([*named, *dns])),
         tuple(dict.fromkeys([*LOOPBACK, *addresses])),
