@@ -31,6 +31,7 @@ NOT_YET = (
     "/v1/agent/health/",
     "/v1/agent/monitor",
     "/v1/agent/host",
+    "/v1/agent/metrics/stream",
     "/v1/agent/token/",
 )
 OUT_OF_SCOPE = (
@@ -39,6 +40,7 @@ OUT_OF_SCOPE = (
     "/v1/discovery-chain/",
     "/v1/catalog/gateway-services/",
     "/v1/exported-services",
+    "/v1/imported-services",
     "/v1/peering",
     "/v1/peering/",
     "/v1/peerings",

@@ -250,8 +250,10 @@ async def test_metrics_are_there_in_prometheus_format() -> None:
         ("PUT", "/v1/agent/maintenance?enable=true", 501),
         ("GET", "/v1/agent/health/service/name/web", 501),
         ("GET", "/v1/agent/monitor", 501),
+        ("GET", "/v1/agent/metrics/stream", 501),
         ("GET", "/v1/connect/ca/roots", 404),
         ("GET", "/v1/peerings", 404),
+        ("GET", "/v1/imported-services", 404),
     ],
 )
 async def test_what_is_not_there_yet_says_so(
