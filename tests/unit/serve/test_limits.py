@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callboard.serve.limits import affordable
+from callboard.serve.limits import Limits, affordable
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ from callboard.serve.limits import affordable
 )
 def test_connections_leave_descriptors_for_files(wanted: int, descriptors: int, taken: int) -> None:
     assert affordable(wanted, descriptors) == taken
+
+
+def test_heads_are_limited_as_promised() -> None:
+    limits = Limits()
+    assert (limits.head_bytes_max, limits.head_timeout_s) == (32 * 1024, 10.0)
