@@ -72,7 +72,8 @@ class LocalRegistry:
         self._checks: dict[str, LocalCheck] = {}
         self._from_files: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         self._deferred: dict[str, TimerHandle] = {}
-        self._critical: dict[str, TimerHandle] = {}
+        self._critical: dict[str, tuple[float, TimerHandle]] = {}
+        """By check ID: since when it is critical, and the timer that ends its service's time."""
         self._pusher: Pusher | None = None
         self.runner = CheckRunner(
             clock=clock,
@@ -247,8 +248,10 @@ class LocalRegistry:
         if not self.runner.heard(check_id, output):
             raise LocalError(500, f'CheckID "{check_id}" does not have associated TTL')
         limit = self.runner.output_limit(self._checks[check_id].definition)
-        if len(output) > limit:
-            output = f"{output[:limit]} ... (captured {limit} of {len(output)} bytes)"
+        said = output.encode("utf-8", "replace")
+        if len(said) > limit:
+            kept = said[:limit].decode("utf-8", "ignore")
+            output = f"{kept} ... (captured {limit} of {len(said)} bytes)"
         self._observed(check_id, status, output)
         await self._flush()
 
@@ -296,10 +299,10 @@ class LocalRegistry:
     def _drop_check(self, check_id: str) -> None:
         self.runner.stop(check_id)
         self._states.forget(check_id)
-        for timers in (self._deferred, self._critical):
-            timer = timers.pop(check_id, None)
-            if timer is not None:
-                timer.cancel()
+        deferred = self._deferred.pop(check_id, None)
+        if deferred is not None:
+            deferred.cancel()
+        self._forget_critical(check_id)
         if self._checks.pop(check_id, None) is not None:
             self._tell_check(check_id)
 
@@ -343,19 +346,25 @@ class LocalRegistry:
         local = self._checks[check_id]
         limit_s = local.definition.deregister_critical_service_after_s
         critical = bool(limit_s) and local.check.status == CRITICAL and bool(local.check.service_id)
+        since = self._forget_critical(check_id)
         if not critical:
-            timer = self._critical.pop(check_id, None)
-            if timer is not None:
-                timer.cancel()
-        elif check_id not in self._critical:
-            service_id = local.check.service_id
+            return
+        service_id = local.check.service_id
+        since = self._clock.now() if since is None else since
 
-            def due() -> None:
-                self._critical.pop(check_id, None)
-                log.info("critical for too long, deregistered", extra={"service": service_id})
-                self.on_critical_too_long(service_id)
+        def due() -> None:
+            self._critical.pop(check_id, None)
+            log.info("critical for too long, deregistered", extra={"service": service_id})
+            self.on_critical_too_long(service_id)
 
-            self._critical[check_id] = self._clock.call_at(self._clock.now() + limit_s, due)
+        self._critical[check_id] = (since, self._clock.call_at(since + limit_s, due))
+
+    def _forget_critical(self, check_id: str) -> float | None:
+        """End the time a check's service may stay critical; since when it is, if it is."""
+        since, timer = self._critical.pop(check_id, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return since
 
     # ---- whom to tell
     def _tell_service(self, service_id: str) -> None:

@@ -202,6 +202,29 @@ async def test_passing_again_ends_the_time_of_being_critical(local: Open) -> Non
         assert told == []
 
 
+async def test_new_limit_of_being_critical_counts_from_the_same_beginning(local: Open) -> None:
+    told: list[str] = []
+    async with local() as here:
+        here.registry.on_critical_too_long = told.append
+        body = {"TTL": "1h", "DeregisterCriticalServiceAfter": "10m"}
+        await here.registry.register_service(service(Check=body))
+        here.clock.advance(50)
+        body["DeregisterCriticalServiceAfter"] = "1m"
+        await here.registry.register_service(service(Check=body))
+        here.clock.advance(9)
+        assert told == []
+        here.clock.advance(2)
+        assert told == ["web"]
+
+
+async def test_limit_of_output_counts_bytes_and_cuts_no_character(local: Open) -> None:
+    async with local() as here:
+        await here.registry.register_check(check("c", TTL="10s", OutputMaxSize=5))
+        await here.registry.update_check("c", "passing", "äöüß")
+        kept = here.registry.checks()["c"].check.output
+        assert kept == "äö ... (captured 5 of 8 bytes)"
+
+
 async def test_registrations_and_statuses_are_there_after_a_restart(
     local: Open, tmp_path: Path
 ) -> None:
