@@ -168,10 +168,10 @@ class Exchange:
         Raises StartRefused for a key that cannot be read: it is never made anew by itself.
         """
         from callboard.files import replace  # noqa: PLC0415 - see the module
-
         from callboard.pki import certificates  # noqa: PLC0415 - see the module
 
         self.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.exchange.mkdir(mode=0o750, parents=True, exist_ok=True)
         key = self._key()
         names = Names(addresses=self.addresses)
         if not self._asked(key):
@@ -213,11 +213,7 @@ class Exchange:
 
     def _key(self) -> Key:
         from callboard.files import create  # noqa: PLC0415 - see the module
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-            load_pem_private_key,
-        )
-
-        from callboard.pki import certificates  # noqa: PLC0415 - see the module
+        from callboard.pki import certificates, reading  # noqa: PLC0415 - see the module
 
         path = self.identity / KEY
         try:
@@ -227,12 +223,9 @@ class Exchange:
         except FileExistsError:
             pass
         try:
-            key = load_pem_private_key(path.read_bytes(), None)
-        except (OSError, ValueError, TypeError) as problem:
-            raise StartRefused(f"{path}: no usable private key: {problem}") from problem
-        if not isinstance(key, certificates.Key):
-            raise StartRefused(f"{path}: a private key on P-256 is wanted")
-        return key
+            return reading.read_key(path)
+        except reading.Unreadable as problem:
+            raise StartRefused(str(problem)) from problem
 
     def _asked(self, key: Key) -> bool:
         """Whether the request that lies there is ours, for the addresses we have."""
@@ -253,15 +246,12 @@ class Exchange:
         return held is not None and self._fits_key(held)
 
     def _fits_key(self, held: x509.Certificate) -> bool:
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-            load_pem_private_key,
-        )
+        from callboard.pki import reading  # noqa: PLC0415 - see the module
 
         try:
-            key = load_pem_private_key((self.identity / KEY).read_bytes(), None)
-        except (OSError, ValueError, TypeError):
+            return held.public_key() == reading.read_key(self.identity / KEY).public_key()
+        except reading.Unreadable:
             return False
-        return held.public_key() == key.public_key()
 
 
 async def obtain(exchange: Exchange, *, wait_s: float = WAIT_S, look_s: float = LOOK_S) -> None:

@@ -123,7 +123,7 @@ async def test_a_key_that_cannot_be_read_is_refused_and_left_as_it_is(exchange: 
     exchange.identity.mkdir()
     path = exchange.identity / "key.pem"
     path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nhalf")
-    with pytest.raises(StartRefused, match=r"key\.pem: no usable private key"):
+    with pytest.raises(StartRefused, match=r"key\.pem: no readable private key"):
         exchange.prepare()
     assert path.read_bytes().endswith(b"half")
 

@@ -1,0 +1,147 @@
+"""The issuer's side of the exchange with one program: when to sign, and what.
+
+`due` decides, from what lies there and what ought to; it reads no file and no clock. Names and role
+come from the issuer's own table, never from the request: of that only the key is taken, and the
+addresses that lie in the networks allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from callboard.issuer.settings import Network
+from callboard.pki.roles import Address, Names
+
+RENEW_AT = 2 / 3
+"""Of a certificate's life."""
+
+FILE_BYTES_MAX = 64 * 1024
+"""Of a request: one with a hundred addresses has 3 kB."""
+
+
+class BadRequest(ValueError):
+    """A request that cannot be signed; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a program asks for."""
+
+    key: ec.EllipticCurvePublicKey
+    addresses: tuple[Address, ...]
+    """That it would like to have in its certificate."""
+
+
+def read_request(body: bytes) -> Request:
+    """A PKCS #10 request, its signature checked. Raises BadRequest."""
+    try:
+        request = x509.load_pem_x509_csr(body)
+        signed = request.is_signature_valid
+        key = request.public_key()
+        addresses = _addresses(request)
+    except Exception as problem:  # the parser's own errors are of many kinds
+        raise BadRequest(f"no readable request: {problem}") from problem
+    if not signed:
+        raise BadRequest("the request is not signed with its own key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise BadRequest("the key is not on P-256")
+    return Request(key, addresses)
+
+
+def allowed(addresses: Iterable[Address], networks: Iterable[Network]) -> tuple[Address, ...]:
+    """Those addresses that lie in one of the networks."""
+    nets = tuple(networks)
+    return tuple(a for a in addresses if any(a in net for net in nets if net.version == a.version))
+
+
+def due(
+    held: x509.Certificate | None,
+    key: ec.EllipticCurvePublicKey,
+    names: Names,
+    issuer: x509.Certificate,
+    *,
+    now: datetime,
+    revoked: Container[int],
+) -> str | None:
+    """Why a new certificate is to be made, in words for the log; None when the held one is good.
+
+    A revoked certificate is not renewed for the key that it was made for: whoever has that key
+    might be whom it was revoked for. Raises BadRequest then.
+    """
+    if held is None:
+        return "there was none"
+    if held.public_key() != key:
+        return "another key"
+    if held.serial_number in revoked:
+        raise BadRequest(
+            "its certificate is revoked: remove key.pem from the program's identity directory, "
+            "and it will ask with a new key"
+        )
+    if held.issuer != issuer.subject or not _signed_by(held, issuer):
+        return "another CA"
+    if _names(held) != names:
+        return "other names"
+    life = held.not_valid_after_utc - held.not_valid_before_utc
+    if now >= held.not_valid_before_utc + life * RENEW_AT:
+        return "two thirds of its life have passed"
+    return None
+
+
+def read_bounded(path: Path) -> bytes | None:
+    """A file that a program wrote, never more than FILE_BYTES_MAX; None when it is not there.
+
+    Raises BadRequest for one that is too long or no plain file (a link would have us read, and
+    show, what is ours).
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadRequest(f"{path.name} is no plain file")
+            body = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise BadRequest(f"{path.name}: {problem.strerror}") from problem
+    if len(body) > FILE_BYTES_MAX:
+        raise BadRequest(f"{path.name} is longer than {FILE_BYTES_MAX} bytes")
+    return body
+
+
+def _addresses(request: x509.CertificateSigningRequest) -> tuple[Address, ...]:
+    try:
+        found = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(
+        address
+        for address in found.value.get_values_for_type(x509.IPAddress)
+        if isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
+    )
+
+
+def _names(certificate: x509.Certificate) -> Names:
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return Names(
+        tuple(found.get_values_for_type(x509.DNSName)),
+        tuple(a for a in addresses if isinstance(a, ipaddress.IPv4Address | ipaddress.IPv6Address)),
+        tuple(found.get_values_for_type(x509.UniformResourceIdentifier)),
+    )
+
+
+def _signed_by(held: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        held.verify_directly_issued_by(issuer)
+    except Exception:  # wrong signature, name or kind of key: all say no
+        return False
+    return True

@@ -1,0 +1,147 @@
+"""The issuer's settings, from its command line and environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from callboard.catalog.durations import DurationError, parse_duration
+from callboard.chassis.flags import FlagSet, Parsed, repeated, switch, text
+from callboard.chassis.logs import level_of
+from callboard.pki.roles import ROLES
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NODE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A program's name is a host name of one label."""
+
+FLAGS = FlagSet(
+    """Usage: callboard issuer -data-dir=DIR -exchange=DIR -program=NAME=ROLE... [options]
+       callboard issuer rotate -data-dir=DIR
+
+  Keeps the CA in -data-dir, and below -exchange one directory per program, shared with that
+  program alone: its request goes in there, its certificate comes out. `rotate` makes the next CA;
+  the running issuer moves every program to it, without an interruption.""",
+    [
+        text("data-dir", "Directory of the CA and its key."),
+        text("exchange", "Directory with one directory for each program."),
+        repeated("program", "NAME=ROLE of a program that gets a certificate."),
+        text("datacenter", "Datacenter in the names.", "dc1"),
+        text("domain", "Domain of the names.", "consul."),
+        repeated("network", "CIDR that addresses in certificates may come from; loopback always."),
+        text("public-host", "Name or address that the file server is reached by from outside."),
+        text("leaf-life", "Life of a certificate; renewed when two thirds have passed.", "720h"),
+        text("crl-life", "Life of a revocation list; renewed when half has passed.", "168h"),
+        text("overlap", "How long both CAs are trusted before and after the change.", "2m"),
+        text("poll", "Between two looks at the exchange.", "1s"),
+        text("health", "IP:PORT for /livez, /readyz and /metrics."),
+        text("log-level", "trace, debug, info, warn or err.", "info"),
+        switch("log-json", "Log JSON lines.", True),
+    ],
+)  # fmt: skip
+
+
+class SettingsError(ValueError):
+    """A setting is not usable; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSettings:
+    """Everything the issuer is told; validated by `build`."""
+
+    data_dir: Path
+    exchange: Path
+    programs: Mapping[str, str]
+    """Name -> role."""
+    datacenter: str = "dc1"
+    domain: str = "consul"
+    networks: tuple[Network, ...] = ()
+    public_host: str = ""
+    leaf_life: timedelta = timedelta(days=30)
+    crl_life: timedelta = timedelta(days=7)
+    overlap: timedelta = timedelta(minutes=2)
+    poll_s: float = 1.0
+    health: tuple[str, int] | None = None
+    log_level: str = "info"
+    log_json: bool = True
+
+
+def build(parsed: Parsed, environ: Mapping[str, str]) -> IssuerSettings:
+    """The settings of a command line. Raises SettingsError.
+
+    Of the environment: LOG_LEVEL, PUBLIC_HOST.
+    """
+    if parsed.args:
+        raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
+    log_level = parsed.text("log-level")
+    if not parsed.given("log-level"):
+        log_level = environ.get("LOG_LEVEL", log_level)
+    try:
+        level_of(log_level)
+        networks = tuple(ipaddress.ip_network(each) for each in parsed.values("network"))
+    except ValueError as problem:
+        raise SettingsError(str(problem)) from None
+    public_host = parsed.text("public-host")
+    if not parsed.given("public-host"):
+        public_host = environ.get("PUBLIC_HOST", "")
+    return IssuerSettings(
+        data_dir=_directory(parsed, "data-dir"),
+        exchange=_directory(parsed, "exchange"),
+        programs=_programs(parsed.values("program")),
+        datacenter=parsed.text("datacenter"),
+        domain=parsed.text("domain").strip("."),
+        networks=networks,
+        public_host=public_host.strip().lower(),
+        leaf_life=_life(parsed, "leaf-life"),
+        crl_life=_life(parsed, "crl-life"),
+        overlap=_life(parsed, "overlap"),
+        poll_s=_life(parsed, "poll").total_seconds(),
+        health=_health(parsed.text("health")),
+        log_level=log_level,
+        log_json=parsed.switch("log-json"),
+    )
+
+
+def _directory(parsed: Parsed, flag: str) -> Path:
+    if not parsed.text(flag):
+        raise SettingsError(f"-{flag} is missing")
+    return Path(parsed.text(flag))
+
+
+def _programs(values: tuple[str, ...]) -> dict[str, str]:
+    programs: dict[str, str] = {}
+    for value in values:
+        name, _, role = value.partition("=")
+        if not NODE.fullmatch(name) or role not in ROLES:
+            raise SettingsError(
+                f"-program is NAME=ROLE, not {value!r}; roles are {', '.join(sorted(ROLES))}"
+            )
+        if name in programs:
+            raise SettingsError(f"-program {name} is given twice")
+        programs[name] = role
+    if not programs:
+        raise SettingsError("-program is missing: nobody would get a certificate")
+    return programs
+
+
+def _life(parsed: Parsed, flag: str) -> timedelta:
+    try:
+        nanoseconds = parse_duration(parsed.text(flag))
+    except DurationError as problem:
+        raise SettingsError(f"-{flag}: {problem}") from None
+    if nanoseconds <= 0:
+        raise SettingsError(f"-{flag} is not positive")
+    return timedelta(microseconds=nanoseconds / 1000)
+
+
+def _health(value: str) -> tuple[str, int] | None:
+    if not value:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError(f"-health is IP:PORT, not {value!r}")
+    return host.strip("[]"), int(port)
