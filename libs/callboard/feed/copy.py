@@ -52,6 +52,9 @@ class CatalogCopy:
         self.leader = ""
         self.term = 0
         self.members: tuple[Member, ...] = ()
+        self.histories = 0
+        """How often the copy was replaced by a catalog of another epoch: a cluster that was set up
+        anew, or another one behind the same addresses."""
 
     # -- the view ---------------------------------------------------------------------------
 
@@ -127,6 +130,8 @@ class CatalogCopy:
         """Take another, complete catalog. Raises FeedError if it is older than this one."""
         if self._ready and epoch and epoch == self.epoch and index < self.applied_index:
             raise FeedError(f"index {index} is behind our {self.applied_index}")
+        if self._ready and epoch != self.epoch:
+            self._warn_of_another_history(tables, index, epoch)
         changes: list[Change] | None = None
         if any(reset is None for reset in self._listeners.values()):
             changes = self._tables.difference(tables, index)
@@ -140,6 +145,20 @@ class CatalogCopy:
                 reset()
             elif changes:
                 listener(changes)
+
+    def _warn_of_another_history(self, tables: CatalogTables, index: int, epoch: str) -> None:
+        self.histories += 1
+        log.warning(
+            "the catalog is of another history: what was known is replaced",
+            extra={
+                "epoch": epoch,
+                "index": index,
+                "objects": sum(tables.counts),
+                "known_epoch": self.epoch,
+                "known_index": self.applied_index,
+                "known_objects": sum(self._tables.counts),
+            },
+        )
 
 
 class FeedSession:

@@ -127,9 +127,7 @@ class FeedSource:
         self.store.unlisten(self._changed)
         for reader in list(self._readers):
             reader.end()
-        if self._snapshot is not None:
-            self._snapshot.cancel()
-            self._snapshot = None
+        self._drop_snapshot()
 
     @property
     def readers(self) -> int:
@@ -173,6 +171,7 @@ class FeedSource:
         """The snapshot to send now: one under way, one just made, or a new one."""
         snapshot = self._snapshot
         if snapshot is None or snapshot.expired or snapshot.index < self.ring.floor:
+            self._drop_snapshot()  # (whoever reads one below the floor has been cut)
             self._snapshot = snapshot = Snapshot(self.store)
         return snapshot
 
@@ -207,15 +206,21 @@ class FeedSource:
         """The whole store was replaced: every copy has to be taken anew."""
         self._fed_index = self._last_beat_index = self.store.applied_index
         self.ring.restart(self._fed_index)
-        self._snapshot = None
         for reader in list(self._readers):
             reader.end()
+        self._drop_snapshot()
+
+    def _drop_snapshot(self) -> None:
+        """Give up the snapshot, and what of it is not encoded yet."""
+        if self._snapshot is not None:
+            self._snapshot.cancel()
+            self._snapshot = None
 
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._heartbeat_s, self._beat)
         if self._snapshot is not None and self._snapshot.expired:
-            self._snapshot = None
+            self._drop_snapshot()
         # changes are told within milliseconds: what was applied a beat ago is in the ring
         self._fed_index = max(self._fed_index, self._last_beat_index)
         self._last_beat_index = self.store.applied_index

@@ -160,6 +160,11 @@ class Nameserver:
             lambda: float(view.follower.switches),
         )
         metrics.read_counter(
+            "callboard_dns_catalog_histories_total",
+            "How often the copy was replaced by a catalog of another history.",
+            lambda: float(view.copy.histories),
+        )
+        metrics.read_counter(
             "callboard_dns_image_failures_total",
             "How often the copy could not be saved.",
             lambda: float(view.save_failures),

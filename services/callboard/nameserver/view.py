@@ -87,6 +87,7 @@ class CatalogView:
             "switches": self.follower.switches,
             "datacenter": copy.datacenter,
             "epoch": copy.epoch,
+            "histories": copy.histories,
             "applied_index": copy.applied_index,
             "age_s": None if age_s == float("inf") else round(age_s, 3),
             "leader": copy.leader,

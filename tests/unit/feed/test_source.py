@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.harness.eventually import eventually
 from tests.harness.farm import Farm, article_farm
@@ -206,6 +208,27 @@ async def test_replaced_store_ends_every_stream_and_then_gives_snapshots() -> No
     await eventually(lambda: "End" in kinds(again.connection))
     again.take()
     assert again.copy.tables.counts == (0, 0, 0)
+    source.stop()
+
+
+async def test_replaced_store_ends_the_snapshot_that_is_being_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices_module, "OBJECTS_PER_FRAME_MAX", 1)
+    monkeypatch.setattr(source_module, "SLICE_S", 0.0)
+    farm = article_farm()
+    source = started(farm)
+    Reader(source)
+    given_up = source.snapshot()
+    begun = asyncio.Event()
+    given_up.when_more(begun.set)
+    await begun.wait()
+    assert not given_up.done
+    farm.replace(Farm().tables, farm.applied_index + 5, epoch="test", datacenter="dc1")
+    made = len(given_up.chunks)
+    reader = Reader(source)
+    await eventually(lambda: reader.take().ready)
+    assert len(given_up.chunks) == made
     source.stop()
 
 

@@ -206,6 +206,21 @@ def test_copy_never_goes_back_in_one_epoch() -> None:
     assert copy.node("n1") is None
 
 
+def test_catalog_of_another_epoch_is_taken_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    copy = CatalogCopy()
+    receive(FeedSession(copy), snapshot(9, ["n1"]))
+    receive(FeedSession(copy), snapshot(10, ["n1"]))
+    assert not caplog.records
+    assert copy.histories == 0
+    receive(FeedSession(copy), snapshot(5, [], epoch="another"))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "another history" in record.getMessage()
+    told = [vars(record)[key] for key in ("epoch", "index", "known_epoch", "known_index")]
+    assert told == ["another", 5, "e", 10]
+    assert copy.histories == 1
+
+
 @pytest.mark.parametrize(
     ("hello", "why"),
     [

@@ -15,7 +15,7 @@ import dns.rcode
 import pytest
 from tests.harness.dnscase import lines, query
 from tests.harness.eventually import eventually
-from tests.harness.farm import article_farm
+from tests.harness.farm import Farm, article_farm
 from tests.harness.feeding import FakeCluster, FeedServer, feeding
 
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
@@ -172,6 +172,21 @@ async def test_health_says_what_is_the_matter() -> None:
         _, metrics = await get(server, "/metrics")
         assert "callboard_dns_catalog_age_seconds 0." in metrics
         assert 'callboard_dns_queries_total{transport="udp"} 1.0' in metrics
+
+
+async def test_catalog_of_another_history_is_counted() -> None:
+    async with agent() as source, running(settings(source.url, health=True)) as server:
+        await has_answers(server)
+        assert "callboard_dns_catalog_histories_total 0.0" in (await get(server, "/metrics"))[1]
+        port = source.port
+        await source.stop()
+        async with feeding((Farm(), FakeCluster(epoch="anew"))) as others:
+            await others[0].stop()
+            others[0].port = port
+            await others[0].start()
+            await eventually(lambda: server.view.copy.epoch == "anew")
+        assert "callboard_dns_catalog_histories_total 1.0" in (await get(server, "/metrics"))[1]
+        assert '"histories": 1' in (await get(server, "/v1/dns/status"))[1]
 
 
 async def test_readiness_without_a_copy_names_the_reason() -> None:
