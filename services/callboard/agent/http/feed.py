@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource
-from callboard.agent.http.guards import is_loopback
 from callboard.agent.http.problems import ApiError
+from callboard.chassis.guards import is_loopback
 from callboard.serve import Answer, Outcome, Streamed
 
 CONTENT_TYPE = "application/vnd.callboard.feed"

@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 
 from callboard.agent.http.compression import Compressor, accepts_gzip
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.guards import HostGuard, OriginGuard, WriteGuard
 from callboard.agent.http.problems import answer_to, text_answer
 from callboard.agent.membership.log_limit import LogLimit
 from callboard.catalog import render
 from callboard.catalog.authorizer import Authorizer
+from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 
 log = logging.getLogger(__name__)

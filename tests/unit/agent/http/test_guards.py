@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.harness.api import api_site
 from tests.harness.raw_http import connect
 
-from callboard.agent.http.guards import HostGuard, OriginGuard, WriteGuard, host_name, is_loopback
 from callboard.agent.settings import HttpSettings
+from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard, host_name, is_loopback
 
 if TYPE_CHECKING:
     from tests.unit.agent.http.conftest import Asked
