@@ -7,17 +7,20 @@ an unreachable agent and an agent's refusal into Consul's texts and exit codes.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from callboard.chassis import flags
-from callboard.chassis.flags import Flag, FlagError, FlagSet, HelpRequested, Kind, Parsed
+from callboard.chassis.flags import Flag, FlagSet, Kind, Parsed
+from callboard.chassis.verbs import Failed, UsageError, call, dispatch
 from callboard.client.addresses import DEFAULT_ADDRESS, parse_addresses
 from callboard.client.errors import ClientError
 from callboard.client.transport import Response, TlsOptions, Transport
+
+__all__ = ["Failed", "UsageError", "call", "dispatch"]
+"""Of `callboard.chassis.verbs`, for the verbs that import the rest from here."""
 
 CLIENT_FLAGS: tuple[Flag, ...] = (
     flags.text("http-addr", "address of the agent, or several separated by commas"),
@@ -36,18 +39,6 @@ SERVER_FLAGS: tuple[Flag, ...] = (
     Flag("stale", Kind.OPTIONAL, "let any server answer", None),
 )
 """Flags of verbs whose answer comes from the servers."""
-
-
-class UsageError(Exception):
-    """The command line makes no sense to the verb; printed, exit code 1."""
-
-
-class Failed(Exception):
-    """The verb did not do what was asked; the text is printed, the code is the exit code."""
-
-    def __init__(self, text: str, code: int = 1) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @contextmanager
@@ -115,24 +106,6 @@ def parsed_json(response: Response) -> object:
         raise Failed(f"the agent's answer is not JSON: {problem}") from problem
 
 
-def call(flag_set: FlagSet, argv: Sequence[str], verb: Callable[[Parsed], int]) -> int:
-    """Parse the command line and run `verb`; texts go to stderr, the exit code is answered."""
-    try:
-        return verb(flag_set.parse(argv))
-    except HelpRequested:
-        print(flag_set.help())
-        return 0
-    except FlagError as problem:
-        print(problem, flag_set.help(), sep="\n", file=sys.stderr)
-        return 1
-    except UsageError as problem:
-        print(problem, "", flag_set.help(), sep="\n", file=sys.stderr)
-        return 1
-    except Failed as problem:
-        print(problem, file=sys.stderr)
-        return problem.code
-
-
 def call_agent(
     flag_set: FlagSet,
     argv: Sequence[str],
@@ -149,21 +122,6 @@ def call_agent(
             agent.close()
 
     return call(flag_set, argv, with_agent)
-
-
-def dispatch(
-    usage: str,
-    verbs: Mapping[str, Callable[[Sequence[str], Mapping[str, str]], int]],
-    argv: Sequence[str],
-    environ: Mapping[str, str],
-) -> int:
-    """Run a verb's own verb (`kv get`); without one, or with an unknown one, the help and 1."""
-    name = argv[0] if argv else ""
-    if name in verbs:
-        return verbs[name](argv[1:], environ)
-    wanted = name in ("-h", "-help", "--help", "--h")
-    print(usage.strip(), file=sys.stdout if wanted else sys.stderr)
-    return 0 if wanted else 1
 
 
 def transport(parsed: Parsed, environ: Mapping[str, str]) -> Transport:
