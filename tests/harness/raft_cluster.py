@@ -88,6 +88,12 @@ class Server:
 
     async def start(self, host: str = "127.0.0.1", *, seed: int = 0) -> None:
         """Start on what its disks hold."""
+        await self.listen(host, seed=seed)
+        await self.driver.start()
+        self.running = True
+
+    async def listen(self, host: str = "127.0.0.1", *, seed: int = 0) -> None:
+        """The first half of a start: it can be asked, and has not looked at its disks."""
         rng = random.Random(f"{self.node_id}/{seed}")
         self.local = LocalMember(self.node_id, f"agent-{self.node_id}", "dc1")
         self.state = ListState()
@@ -115,8 +121,6 @@ class Server:
         ConsensusService(self.driver).register(self.server)
         await self.server.start(host, 0)
         self.addresses[self.node_id] = self.server.address
-        await self.driver.start()
-        self.running = True
 
     async def stop(self) -> None:
         """Gracefully."""

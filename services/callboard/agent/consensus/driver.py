@@ -31,13 +31,13 @@ from callboard.agent.consensus.segment_log import (
 from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.snapshots import SnapshotStore
 from callboard.agent.consensus.snapshotting import Snapshotting
-from callboard.agent.consensus.state_hashes import HashExchange, StateDiverged
+from callboard.agent.consensus.standing import Standing
+from callboard.agent.consensus.state_hashes import StateDiverged
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.consensus.transfer import SnapshotInbox
 from callboard.agent.ports import (
     Applied,
     EngineError,
-    Leader,
     NoLeader,
     ProposalUnknown,
 )
@@ -59,30 +59,22 @@ NO_LEADER = "No cluster leader"
 """Consul's text."""
 
 
-class RaftDriver:
+class RaftDriver(Standing):
     """Consensus of one server agent. Implements `Engine`."""
 
     def __init__(
         self, settings: ConsensusSettings, local: LocalMember, surroundings: Surroundings
     ) -> None:
-        self._settings = settings
-        self._local = local
-        self._around = surroundings
+        super().__init__(settings, local, surroundings)
         self._mark: ClusterMark | None = None
-        self._member: RaftMember | None = None
         self._inbox: SnapshotInbox | None = None
         self._snapshotting: Snapshotting | None = None
-        self._formation: Formation | None = None
         self._remote: RemoteReads | None = None
         self._carried = RemoteProposals(surroundings.client, settings.election_s)
-        self._hashes = HashExchange(surroundings.state_hash, surroundings.client)
         self._change = asyncio.Event()
-        self._ready = False
-        self._failed = ""
         self._stopping = False
         self._listeners: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started_at = surroundings.now()
         self._network = surroundings.network(
             surroundings.dialer,
             surroundings.server,
@@ -190,93 +182,6 @@ class RaftDriver:
             except TimeoutError as problem:
                 raise NoLeader(NO_LEADER) from problem
             await self._pause(deadline)
-
-    @property
-    def ready(self) -> bool:
-        """True from the first read barrier on: all known committed at the last stop, and all
-        that the leader had committed when it was asked, is applied."""
-        return self._ready and not self._failed
-
-    @property
-    def leader(self) -> Leader | None:
-        """The leader as this member knows it."""
-        if self._member is None or not self._member.core.leader:
-            return None
-        return Leader(self._member.core.leader, self.leader_address)
-
-    @property
-    def leader_address(self) -> str:
-        """ "ip:port" of the leader's RPC listener, "" while unknown."""
-        if self._member is None or not self._member.core.leader:
-            return ""
-        return self._around.address_of(self._member.core.leader) or ""
-
-    @property
-    def is_leader(self) -> bool:
-        return self._member is not None and self._member.is_leader
-
-    @property
-    def term(self) -> int:
-        return self._member.core.term if self._member is not None else 0
-
-    @property
-    def last_contact_s(self) -> float:
-        """Seconds since the leader was last heard, or since the start; 0.0 on a live leader."""
-        since_start_s = self._around.now() - self._started_at
-        if self._member is None:
-            return since_start_s
-        return min(self._member.last_contact_s(), since_start_s)
-
-    @property
-    def commit_index(self) -> int:
-        return self._member.core.commit if self._member is not None else 0
-
-    @property
-    def applied_index(self) -> int:
-        """The last index applied here."""
-        return self._around.state.applied_index
-
-    @property
-    def voters(self) -> tuple[tuple[str, str], ...]:
-        """(node id, "ip:port") of every voter."""
-        if self._member is None:
-            return ()
-        voters = self._member.core.membership.configuration.voters
-        return tuple((voter, self._around.address_of(voter) or "") for voter in voters)
-
-    @property
-    def cluster_id(self) -> str:
-        """The id of the cluster, "" while this server belongs to none."""
-        return self._local.cluster_id
-
-    @property
-    def node_id(self) -> str:
-        """Our own."""
-        return self._local.node_id
-
-    @property
-    def bootstrap_expect(self) -> int:
-        """With how many servers we found a cluster."""
-        return self._settings.bootstrap_expect
-
-    @property
-    def hashes_compared(self) -> int:
-        """How many state hashes of the leader were found equal to ours; for metrics."""
-        return self._hashes.compared
-
-    def trouble(self) -> str | None:
-        """Why this server is not healthy, or None."""
-        if self._failed:
-            return self._failed
-        if self._member is None:
-            if self._formation is not None and self._formation.stranger:
-                return "a cluster exists without this server: it has no vote and no data"
-            return "not part of a cluster yet"
-        if self._member.stalled_for_s:
-            return f"the disk does not answer since {self._member.stalled_for_s:.1f} s"
-        if self._member.core.voteless:
-            return "this server lost its log: it follows, but has no vote until it is replaced"
-        return None if self._ready else "the log is not applied yet"
 
     # For the rpc methods (serving.py) -------------------------------------------------------
 

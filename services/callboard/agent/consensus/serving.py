@@ -99,7 +99,7 @@ def status_of(driver: RaftDriver) -> Status:
     return Status(
         node_id=driver.node_id,
         cluster_id=driver.cluster_id,
-        expect=driver.bootstrap_expect,
+        expect=driver.founds_with,
         voters=driver.voters,
         leader_id=leader.node_id if leader else "",
         leader_address=leader.address if leader else "",

@@ -40,6 +40,7 @@ class Status(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     cluster_id: str
     """"" while it belongs to none; then all below are empty too."""
     expect: int
+    """With how many servers it would found a cluster now; 0: it would not, or does not know yet."""
     voters: tuple[tuple[str, str], ...] = ()
     """(node id, "ip:port") of each."""
     leader_id: str = ""

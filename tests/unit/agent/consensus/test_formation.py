@@ -24,6 +24,7 @@ from callboard.agent.consensus.identity import (
     save_mark,
 )
 from callboard.agent.consensus.segment_log import ForeignLog
+from callboard.agent.consensus.serving import ConsensusService
 from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.ports import NoLeader
@@ -202,6 +203,45 @@ async def test_founder_that_lost_everything_but_its_id_elects_nobody() -> None:
         assert "lost its log" in (lost.driver.trouble() or "")
         with pytest.raises(NoLeader):
             await other.driver.propose(b"never", timeout_s=1.0)
+
+
+async def test_wiped_founder_gains_nothing_by_asking_servers_that_have_not_read_their_disks() -> (
+    None
+):
+    async with cluster(3) as made:
+        leader = await made.leader()
+        await leader.driver.propose(b"one")
+        lost = (await made.followers())[0]
+        others = [server for server in made.servers if server is not lost]
+        for server in made.servers:
+            await server.crash()
+        lost.data, lost.raft = MemoryDisk(remembers=True), MemoryDisk(remembers=True)
+        for server in others:
+            await server.listen()
+        asked = count_asked(others)
+        await lost.start(seed=1)
+        await eventually(lambda: len(asked) >= 4)
+        for server in others:
+            await server.driver.start()
+            server.running = True
+        await eventually(lambda: lost.driver.cluster_id != "")
+        assert "lost its log" in (lost.driver.trouble() or "")
+
+
+def count_asked(servers: list[Server]) -> list[str]:
+    """The ids of these servers, each as often as its status was asked for since."""
+    asked: list[str] = []
+
+    def watch(server: Server) -> None:
+        async def status(peer: Peer, body: bytes) -> bytes:
+            asked.append(server.node_id)
+            return await ConsensusService(server.driver).status(peer, body)
+
+        server.server.register("status", status)
+
+    for server in servers:
+        watch(server)
+    return asked
 
 
 async def test_losing_the_mark_as_well_does_not_give_a_lost_vote_back() -> None:
