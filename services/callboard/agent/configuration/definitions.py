@@ -1,7 +1,8 @@
 """Services and checks out of configuration files: what an agent announces of its own.
 
 Decoding and its texts are the catalog's (`catalog.definitions`); here each error gets its file's
-name, and two files that define one ID are told apart.
+name, two files that define one ID are told apart, and what this agent cannot serve (a check that
+it would never run) stops the start, as it is refused by HTTP.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def definitions_of(merged: Merged) -> Definitions:
             found = definitions_from_config(document)
         except (DecodeError, DefinitionError) as problem:
             raise ConfigurationError(f"{source}: {problem}") from problem
+        _refuse_unsupported(source, (*found.services, *found.checks))
         for service in found.services:
             if service.id in services:
                 raise ConfigurationError(f"{source}: service {service.id!r} is defined twice")
@@ -35,3 +37,11 @@ def definitions_of(merged: Merged) -> Definitions:
                 raise ConfigurationError(f"{source}: check {check.id!r} is defined twice")
             checks[check.id] = check
     return Definitions(tuple(services.values()), tuple(checks.values()))
+
+
+def _refuse_unsupported(
+    source: str, definitions: tuple[ServiceDefinition | CheckDefinition, ...]
+) -> None:
+    for each in definitions:
+        if (refused := each.unsupported()) is not None:
+            raise ConfigurationError(f"{source}: {each.name!r}: {refused}")

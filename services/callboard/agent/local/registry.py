@@ -100,15 +100,29 @@ class LocalRegistry:
 
     # ---- start and reload
     def load(self, from_files: Definitions) -> None:
-        """Take up what the data directory remembers, then what the configuration files say."""
+        """Take up what the data directory remembers, then what the configuration files say.
+
+        Raises LocalError for a check in the files whose service nobody defines.
+        """
         for service in self._remembered("services", ServiceDefinition):
             self._put_service(service)
+        self._refuse_orphans(from_files)
+        for service in from_files.services:
+            self._put_service(service)
         for check in self._remembered("checks", CheckDefinition):
+            if check.service_id and check.service_id not in self._services:
+                extra = {"check": check.id, "service": check.service_id}
+                log.warning("remembered check left out: its service is gone", extra=extra)
+                continue
             self._put_check(check)
         self._put_from_files(from_files)
 
     async def reload(self, from_files: Definitions) -> None:
-        """Read the configuration files' definitions anew; statuses of what stays are kept."""
+        """Read the configuration files' definitions anew; statuses of what stays are kept.
+
+        Raises LocalError, with nothing changed, as `load` does.
+        """
+        self._refuse_orphans(from_files)
         services, checks = self._from_files
         new_services, new_checks = _ids(from_files)
         for check_id in checks - new_checks:
@@ -118,7 +132,19 @@ class LocalRegistry:
         self._put_from_files(from_files)
         await self._flush()
 
+    def _refuse_orphans(self, definitions: Definitions) -> None:
+        known = self._services.keys() - self._from_files[0]
+        known |= {service.id for service in definitions.services}
+        for check in definitions.checks:
+            if check.service_id and check.service_id not in known:
+                text = f'Failed to register check "{check.id}": ServiceID "{check.service_id}"'
+                raise LocalError(500, f"{text} does not exist")
+
     def _put_from_files(self, definitions: Definitions) -> None:
+        for service in definitions.services:
+            _warn(service)
+        for check in definitions.checks:
+            _warn(check)
         for service in definitions.services:
             self._put_service(service)
         for check in definitions.checks:
@@ -140,6 +166,7 @@ class LocalRegistry:
         refused = definition.unsupported()
         if refused is not None:
             raise LocalError(500 if refused == SCRIPTS_DISABLED else 501, refused)
+        _warn(definition)
         named = {check.id for check in definition.checks}
         for check_id in self._checks_of(definition.id):
             if replace_checks or check_id in named:
@@ -217,6 +244,7 @@ class LocalRegistry:
             raise LocalError(500 if refused == SCRIPTS_DISABLED else 501, refused)
         if definition.service_id and definition.service_id not in self._services:
             raise LocalError(404, f'ServiceID "{definition.service_id}" does not exist')
+        _warn(definition)
         await self._remember("checks", definition.id, definition)
         self._put_check(definition, renewed=True)
         await self._flush()
@@ -392,6 +420,14 @@ class LocalRegistry:
             await self._journal.forget(kind, identifier)
         except OSError as problem:
             raise LocalError(500, f"failed to purge {kind[:-1]}: {problem}") from problem
+
+
+def _warn(definition: ServiceDefinition | CheckDefinition) -> None:
+    """Log what is allowed and yet will surprise: names DNS cannot find, raised intervals."""
+    within = definition.checks if isinstance(definition, ServiceDefinition) else ()
+    for each in (definition, *within):
+        for text in each.warnings:
+            log.warning("%s", text, extra={"definition": definition.id})
 
 
 def _ids(definitions: Definitions) -> tuple[frozenset[str], frozenset[str]]:

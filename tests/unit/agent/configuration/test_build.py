@@ -340,6 +340,18 @@ def test_reread_sees_the_same_flags_and_the_files_as_they_are(tmp_path: Path) ->
         ({"service": {"port": 1}}, ""),
         ({"services": [{"name": "a"}, {"name": "a"}]}, "service 'a' is defined twice"),
         ({"check": {"name": "a"}}, ""),
+        (
+            {"check": {"name": "a", "args": ["true"], "interval": "10s"}},
+            "'a': Scripts are disabled on this agent",
+        ),
+        (
+            {"service": {"name": "a", "check": {"grpc": "x:1", "interval": "10s"}}},
+            "'a': checks of type grpc are not supported by this agent yet",
+        ),
+        (
+            {"service": {"name": "a", "kind": "connect-proxy"}},
+            "'a': services of kind connect-proxy are not supported by this agent",
+        ),
     ],
 )
 def test_a_definition_without_sense_names_its_file(
