@@ -54,7 +54,7 @@ class Hooks:
     """The applied index moved."""
     on_hash_due: Callable[[int], None]
     on_change: Callable[[], None]
-    """Leader, term or role changed."""
+    """Leader, term or role changed, or the vote was lost."""
     on_snapshot_message: Callable[[Message], None]
     """A SNAPSHOT message is to be sent, its state included."""
     on_install: Callable[[SnapshotMetadata], None]
@@ -112,7 +112,7 @@ class RaftMember:
             may_vote=may_vote,
         )
         self.core = Raft(config, _initial_state(recovered), now=now(), rng=rng)
-        self._shown = (self.core.leader, self.core.term, self.core.role)
+        self._shown = self._standing()
         self.applier = Applier(
             state,
             applied_term=recovered.snapshot.term if recovered.snapshot else 0,
@@ -365,7 +365,7 @@ class RaftMember:
         return min(self.core.commit, self.core.stable_index)
 
     def _show_changes(self) -> None:
-        shown = (self.core.leader, self.core.term, self.core.role)
+        shown = self._standing()
         if shown != self._shown:
             before, self._shown = self._shown, shown
             if (shown[0], shown[2]) != (before[0], before[2]):
@@ -374,6 +374,10 @@ class RaftMember:
                     extra={"role": shown[2].name.lower(), "term": shown[1], "leader": shown[0]},
                 )
             self._hooks.on_change()
+
+    def _standing(self) -> tuple[str, int, Role, bool]:
+        core = self.core
+        return (core.leader, core.term, core.role, core.voteless)
 
     # Time ----------------------------------------------------------------------------------
 

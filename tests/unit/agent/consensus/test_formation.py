@@ -29,6 +29,7 @@ from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.ports import NoLeader
 from callboard.agent.rpc import Dialer, LocalMember, Peer, RpcClient, RpcServer
+from callboard.raft.messages import Message, MessageKind
 
 ALONE = replace(FAST, bootstrap_expect=1)
 
@@ -226,6 +227,29 @@ async def test_wiped_founder_gains_nothing_by_asking_servers_that_have_not_read_
             server.running = True
         await eventually(lambda: lost.driver.cluster_id != "")
         assert "lost its log" in (lost.driver.trouble() or "")
+
+
+async def test_vote_found_lost_while_the_leader_is_known_stays_lost() -> None:
+    async with cluster(3) as made:
+        leader = await made.leader()
+        await leader.driver.propose(b"one")
+        rolled_back = (await made.followers())[0]
+        member = rolled_back.driver._member
+        assert member is not None
+        beyond = member.core.last_index + 1000
+        member.receive(
+            Message(
+                MessageKind.HEARTBEAT,
+                leader.node_id,
+                rolled_back.node_id,
+                member.core.term,
+                commit=beyond,
+            ),
+            True,
+        )
+        mark = load_mark(rolled_back.data)
+        assert mark is not None
+        assert not mark.may_vote
 
 
 def count_asked(servers: list[Server]) -> list[str]:
