@@ -74,7 +74,12 @@ class Applier:
         """Resolve `future` by what the entry (index, term) answers once it is applied."""
         before = self._expected.pop(index, None)
         if before is not None:
-            _fail(before[1], Overwritten())
+            # Gone from our log, but not for certain: nothing is committed in its place yet, and of
+            # five a member that still holds the entry may lead next and commit it.
+            _fail(
+                before[1],
+                ProposalUnknown("another entry took its place here: it may be committed yet"),
+            )
         self._expected[index] = (term, future, self._now())
 
     def wait(self, index: int, future: asyncio.Future[int]) -> None:

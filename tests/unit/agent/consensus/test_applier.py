@@ -90,12 +90,12 @@ async def test_proposer_whose_entry_was_overwritten_is_told() -> None:
         await waiting
 
 
-async def test_proposer_is_told_when_a_later_leader_proposes_at_its_index() -> None:
+async def test_proposer_is_told_that_nobody_knows_when_its_index_is_proposed_at_anew() -> None:
     setting = Setting()
     first, second = future(), future()
     setting.applier.expect(1, 1, first)
     setting.applier.expect(1, 3, second)
-    with pytest.raises(Overwritten):
+    with pytest.raises(ProposalUnknown):
         await first
     setting.applier.add([entry(1, term=3)])
     assert (await second).index == 1
