@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from callboard.agent.consensus.transfer import SnapshotInbox, send_snapshot
-from callboard.agent.rpc import Channel, Dialer, Peer, RpcServer, RpcUnreachable
+from callboard.agent.rpc import Channel, Dialer, LocalMember, Peer, RpcServer, RpcUnreachable
 from callboard.agent.rpc.connection import FramedConnection, FrameReceiver
 from callboard.agent.rpc.errors import ProtocolError
 from callboard.agent.rpc.links import PeerLink
@@ -69,6 +69,7 @@ class PeerNetwork:
         """`receive(message, urgent)` is called on the loop, in the protocol's callback; urgent
         ones are heartbeats and votes. `inbox()` takes in snapshots; None while it cannot."""
         self._dialer = dialer
+        self._server = server
         self._address_of = address_of
         self._rng = rng
         self._receive = receive
@@ -113,7 +114,7 @@ class PeerNetwork:
         for links in (self._bulk, self._urgent):
             if (link := links.get(peer.node_id)) is not None:
                 link.hurry()
-        return _Incoming(peer, self._receive, urgent=urgent)
+        return _Incoming(peer, self._receive, self._server.member, urgent=urgent)
 
     def _take_snapshot(self, peer: Peer, connection: FramedConnection) -> FrameReceiver:
         inbox = self._inbox()
@@ -126,10 +127,16 @@ class _Incoming:
     """Messages of one peer on one channel."""
 
     def __init__(
-        self, peer: Peer, receive: Callable[[Message, bool], None], *, urgent: bool
+        self,
+        peer: Peer,
+        receive: Callable[[Message, bool], None],
+        local: LocalMember,
+        *,
+        urgent: bool,
     ) -> None:
         self._peer = peer
         self._receive = receive
+        self._local = local
         self._urgent = urgent
 
     def frame_received(self, kind: int, body: bytes) -> None:
@@ -139,6 +146,11 @@ class _Incoming:
             message = decode_message(body)
         except CodecError as problem:
             raise ProtocolError(f"raft message: {problem}") from problem
+        if self._local.cluster_id not in ("", self._peer.cluster_id):
+            # The handshake may have been before this server had read which cluster is its own.
+            raise ProtocolError(
+                f"message of cluster {self._peer.cluster_id!r}, this is {self._local.cluster_id}"
+            )
         if message.sender != self._peer.node_id:
             raise ProtocolError(f"message of {message.sender} sent by {self._peer.node_id}")
         self._receive(message, self._urgent)

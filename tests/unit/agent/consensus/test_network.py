@@ -126,6 +126,16 @@ async def test_malformed_message_or_one_of_another_sender_is_hung_up_on(body: by
         assert two.received == []
 
 
+async def test_member_of_another_cluster_greeted_before_ours_was_known_is_hung_up_on() -> None:
+    async with two_ends() as (one, two):
+        two.local.cluster_id = ""
+        dialed = await raw(one, two, Channel.HEARTBEAT)
+        two.local.cluster_id = "another"
+        dialed.connection.send(FrameKind.MESSAGE, encode_message(HEARTBEAT))
+        await eventually(lambda: dialed.connection.closed)
+        assert two.received == []
+
+
 async def test_snapshot_arrives_whole_and_durable_before_its_message() -> None:
     async with two_ends() as (one, two):
         chunks = [random.Random(n).randbytes(300_000) for n in range(10)]
