@@ -58,6 +58,7 @@ def refusal(argv: list[str], directory: Path) -> str:
         ('{"ports": {"http": "x"}}', 'ports.http: expected int, got string "x"'),
         ('{"performance": {"leave_drain_time": "x"}}', "performance.leave_drain_time: expected"),
         ('{"service": {"name": "x", "check": {"ttl": "1 parsec"}}}', "unknown unit"),
+        ('{"check": {"name": "c", "args": ["true"], "interval": "9s"}}', "'c': Scripts are"),
         ('{"ports": ', "invalid JSON at line 1"),
         ("[]", "must hold a JSON object"),
     ],
@@ -75,6 +76,13 @@ def test_a_bad_file_is_named_with_what_is_wrong_in_it(
     assert f"{file}: " in said
     assert problem in said
     assert not (tmp_path / "data").exists()
+
+
+def test_a_check_of_a_service_nobody_defines_is_refused(place: str, tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text('{"check": {"name": "c", "ttl": "10s", "service_id": "nope"}}')
+    said = refusal([*command_line(place, tmp_path / "data"), "-config-file", str(file)], tmp_path)
+    assert 'Failed to register check \\"c\\": ServiceID \\"nope\\" does not exist' in said
 
 
 IDLE = {

@@ -64,6 +64,7 @@ REFUSALS = (
     InvariantBroken,
     UnsupportedEntry,
     MembershipError,
+    LocalError,
 )
 """Why an agent may not start: the text of each tells a person all there is to know. (ValueError is
 what guards raise for settings; ConfigurationError is one.)"""

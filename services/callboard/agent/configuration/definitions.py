@@ -10,6 +10,7 @@ from __future__ import annotations
 from callboard.agent.configuration.files import ConfigurationError, Merged
 from callboard.catalog.decode import DecodeError
 from callboard.catalog.definitions import (
+    SCRIPTS_DISABLED,
     CheckDefinition,
     DefinitionError,
     Definitions,
@@ -43,5 +44,8 @@ def _refuse_unsupported(
     source: str, definitions: tuple[ServiceDefinition | CheckDefinition, ...]
 ) -> None:
     for each in definitions:
-        if (refused := each.unsupported()) is not None:
+        refused = each.unsupported()
+        if refused == SCRIPTS_DISABLED:
+            refused = "Scripts are disabled on this agent: it runs none"
+        if refused is not None:
             raise ConfigurationError(f"{source}: {each.name!r}: {refused}")
