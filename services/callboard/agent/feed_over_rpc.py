@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 METHOD = "feed"
 TIMEOUT_S = 30.0
 RETRY_S = 0.5
+SLICE_BYTES = 256 << 10
+"""Of an answer, taken in between two turns of the loop."""
 STALE_LEADER_S = 10.0
 """A server that heard no leader for so long is left for another."""
 
@@ -138,10 +140,13 @@ class FeedReader:
         body = await self._client.call(address, METHOD, ENCODER.encode(place), TIMEOUT_S)
         now = asyncio.get_running_loop().time()
         session, age_s = FeedSession(self._copy), 0.0
-        for received in FrameReader().feed(body):
-            session.receive(received, now)
-            if isinstance(received.frame, Heartbeat):
-                age_s = received.frame.last_contact_ms / 1000
+        reader = FrameReader()
+        for at in range(0, len(body), SLICE_BYTES):
+            for received in reader.feed(body[at : at + SLICE_BYTES]):
+                session.receive(received, now)
+                if isinstance(received.frame, Heartbeat):
+                    age_s = received.frame.last_contact_ms / 1000
+            await asyncio.sleep(0)  # a whole catalog must not hold the loop
         if not session.complete:
             raise NotReady("the snapshot was cut short")
         return age_s

@@ -11,6 +11,8 @@ import msgspec
 from callboard.agent.rpc.connection import FramedConnection
 from callboard.agent.rpc.errors import ProtocolError, RpcError
 from callboard.agent.rpc.wire import (
+    ANSWER_BYTES_MAX,
+    ANSWER_PART_BYTES,
     ENCODER,
     AnswerTo,
     Call,
@@ -27,6 +29,8 @@ CALLS_MAX = 16_384
 """Calls at work for one connection; one more fails. (Forwarded blocking queries are parked.)"""
 UNSENT_BYTES_MAX = 128 << 20
 """Answers the other side does not read: beyond this it is hung up on."""
+DRAIN_TIMEOUT_S = 10.0
+"""A caller that takes nothing of a long answer for so long is given up."""
 
 _CALL = msgspec.msgpack.Decoder(Call)
 _CANCEL = msgspec.msgpack.Decoder(Cancel)
@@ -78,15 +82,32 @@ class CallReceiver:
 
     async def _serve(self, call: Call, handler: Callable[[Peer, bytes], Awaitable[bytes]]) -> None:
         try:
-            body = await handler(self._peer, call.body)
-            self._send(FrameKind.ANSWER, ENCODER.encode(AnswerTo(call.id, body)))
+            await self._answer(call, await handler(self._peer, call.body))
         except asyncio.CancelledError:
             pass  # The caller is gone or no longer waits; there is nobody to tell.
         except RpcError as problem:
             self._fail(call.id, str(problem))
+        except ConnectionError:
+            pass  # The same, in the middle of a long answer.
+        except TimeoutError:
+            self._connection.abort("a long answer is not read")
         except Exception as problem:
             log.exception("rpc handler failed", extra={"method": call.method})
             self._fail(call.id, f"internal error: {problem}")
+
+    async def _answer(self, call: Call, body: bytes) -> None:
+        if len(body) > ANSWER_BYTES_MAX:
+            text = f"an answer of {len(body)} bytes, at most {ANSWER_BYTES_MAX} are sent"
+            log.error("rpc answer too long", extra={"method": call.method, "reason": text})
+            self._fail(call.id, text)
+            return
+        sent = 0
+        while len(body) - sent > ANSWER_PART_BYTES:
+            part = AnswerTo(call.id, body[sent : sent + ANSWER_PART_BYTES])
+            self._send(FrameKind.ANSWER_PART, ENCODER.encode(part))
+            sent += ANSWER_PART_BYTES
+            await self._connection.drain(DRAIN_TIMEOUT_S)
+        self._send(FrameKind.ANSWER, ENCODER.encode(AnswerTo(call.id, body[sent:])))
 
     def _fail(self, call: int, text: str) -> None:
         self._send(FrameKind.FAILURE, ENCODER.encode(Failure(call, text)))

@@ -17,7 +17,9 @@ from callboard.agent.rpc.connection import FramedConnection
 from callboard.agent.rpc.dialing import Dialer
 from callboard.agent.rpc.errors import ProtocolError, RpcFailed, RpcUnreachable
 from callboard.agent.rpc.wire import (
+    ANSWER_BYTES_MAX,
     ENCODER,
+    FRAME_BYTES_MAX,
     AnswerTo,
     Call,
     Cancel,
@@ -37,6 +39,8 @@ IDLE_MAX_S = 60.0
 """A connection without calls is closed after this."""
 UNSENT_BYTES_MAX = 64 << 20
 """Requests the other side does not read: beyond this new calls fail."""
+CALL_HEAD_BYTES_MAX = 1024
+"""What a frame holds beside a call's body."""
 
 _ANSWER = msgspec.msgpack.Decoder(AnswerTo)
 _FAILURE = msgspec.msgpack.Decoder(Failure)
@@ -127,12 +131,17 @@ class _CallConnection:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._parts: dict[int, bytearray] = {}
+        """What came of long answers."""
         self._used_at = self._loop.time()
         self._timer = self._loop.call_later(PING_INTERVAL_S, self._watch)
 
     async def call(self, method: str, body: bytes) -> bytes:
         if self._connection.closed or self._connection.pending_bytes > UNSENT_BYTES_MAX:
             raise RpcUnreachable(f"{self.peer.address}: cannot send", sent=False)
+        if len(body) > FRAME_BYTES_MAX[Channel.RPC] - CALL_HEAD_BYTES_MAX:
+            # (sent, it would cost the connection and every other call on it)
+            raise RpcFailed(f"a call of {method} with {len(body)} bytes is too long")
         number = next(self._ids)
         answer: asyncio.Future[bytes] = self._loop.create_future()
         if not self._calls:
@@ -147,6 +156,7 @@ class _CallConnection:
             raise
         finally:
             self._calls.pop(number, None)
+            self._parts.pop(number, None)
 
     def close(self, reason: str) -> None:
         self._connection.close(reason)
@@ -156,7 +166,10 @@ class _CallConnection:
             answer = decode_body(_ANSWER, body)
             waiting = self._calls.get(answer.id)
             if waiting is not None and not waiting.done():
-                waiting.set_result(answer.body)
+                before = self._parts.pop(answer.id, None)
+                waiting.set_result(answer.body if before is None else bytes(before + answer.body))
+        elif kind == FrameKind.ANSWER_PART:
+            self._take_part(decode_body(_ANSWER, body))
         elif kind == FrameKind.FAILURE:
             failure = decode_body(_FAILURE, body)
             waiting = self._calls.get(failure.id)
@@ -164,6 +177,15 @@ class _CallConnection:
                 waiting.set_exception(RpcFailed(failure.text))
         elif kind != FrameKind.PONG:
             raise ProtocolError(f"frame of kind {kind} on the rpc channel")
+
+    def _take_part(self, part: AnswerTo) -> None:
+        waiting = self._calls.get(part.id)
+        if waiting is None or waiting.done():
+            return
+        parts = self._parts.setdefault(part.id, bytearray())
+        if len(parts) + len(part.body) > ANSWER_BYTES_MAX:
+            raise ProtocolError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        parts += part.body
 
     def connection_lost(self, reason: str) -> None:
         self._timer.cancel()

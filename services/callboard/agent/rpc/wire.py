@@ -44,6 +44,7 @@ class FrameKind(IntEnum):
     SNAPSHOT_CHUNK = 12
     SNAPSHOT_END = 13
     SNAPSHOT_DONE = 14
+    ANSWER_PART = 15
 
 
 class Channel(StrEnum):
@@ -66,6 +67,10 @@ FRAME_BYTES_MAX = {
     Channel.SNAPSHOT: 1 << 20,
 }
 """A longer frame closes the connection."""
+ANSWER_PART_BYTES = 4 << 20
+"""A longer answer goes in parts of this size, so that other answers find their way between."""
+ANSWER_BYTES_MAX = 1 << 30
+"""A longer answer is refused where it is made, and where it comes."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -105,7 +110,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AnswerTo(msgspec.Struct, frozen=True, array_like=True):
-    """What the handler returned."""
+    """What the handler returned: in an ANSWER all of it, or what its ANSWER_PARTs left over."""
 
     id: int
     body: bytes

@@ -25,7 +25,15 @@ from callboard.agent.rpc import (
 from callboard.agent.rpc.calls import CallReceiver
 from callboard.agent.rpc.connection import FramedConnection, FrameReceiver, split_address
 from callboard.agent.rpc.links import PeerLink
-from callboard.agent.rpc.wire import ENCODER, FRAME_BYTES_MAX, MAGIC, Call, Cancel, FrameKind
+from callboard.agent.rpc.wire import (
+    ANSWER_PART_BYTES,
+    ENCODER,
+    FRAME_BYTES_MAX,
+    MAGIC,
+    Call,
+    Cancel,
+    FrameKind,
+)
 
 
 def member(number: int, cluster: str = "cluster-1", datacenter: str = "dc1") -> LocalMember:
@@ -122,6 +130,48 @@ async def test_calls_at_once_share_a_connection_and_do_not_wait_for_each_other()
         assert len(server._connections) == 1
         release.set()
         assert await slow == b"waited"
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+async def test_answer_longer_than_a_frame_arrives_whole_and_others_pass_it(excess: int) -> None:
+    async with serving() as server, calling() as client:
+        long = bytes(range(256)) * ((FRAME_BYTES_MAX[Channel.RPC] + ANSWER_PART_BYTES) // 256)
+        long = long[: len(long) - ANSWER_PART_BYTES + excess]
+
+        async def dump(peer: Peer, body: bytes) -> bytes:
+            return long
+
+        server.register("dump", dump)
+        dumped = asyncio.create_task(client.call(server.address, "dump", b"", 60))
+        assert await client.call(server.address, "echo", b"between", 60) == b"between"
+        assert await dumped == long
+        assert len(server._connections) == 1
+
+
+async def test_answer_that_nobody_would_take_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("callboard.agent.rpc.calls.ANSWER_BYTES_MAX", 1000)
+    async with serving() as server, calling() as client:
+        with pytest.raises(RpcFailed, match="an answer of 1001 bytes, at most 1000"):
+            await client.call(server.address, "echo", b"x" * 1001, 5)
+        assert await client.call(server.address, "echo", b"x" * 1000, 5) == b"x" * 1000
+    assert "rpc answer too long" in caplog.text
+
+
+async def test_answer_that_never_ends_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.agent.rpc.client.ANSWER_BYTES_MAX", 5 << 20)
+    async with serving() as server, calling() as client:
+        with pytest.raises(RpcUnreachable, match="an answer of more than"):
+            await client.call(server.address, "echo", b"x" * (13 << 20), 30)
+
+
+async def test_call_longer_than_a_frame_is_refused_and_costs_no_other() -> None:
+    async with serving() as server, calling() as client:
+        with pytest.raises(RpcFailed, match="is too long"):
+            await client.call(server.address, "echo", bytes(FRAME_BYTES_MAX[Channel.RPC]), 5)
+        assert await client.call(server.address, "echo", b"on", 5) == b"on"
+        assert len(server._connections) == 1
 
 
 async def test_error_of_a_handler_reaches_the_caller_as_text() -> None:
