@@ -152,9 +152,8 @@ def decode_config(value: object, spec: Spec, path: str = "") -> dict[str, object
         raise DecodeError(f"invalid config key {place}") from unknown
     except Mismatch as mismatch:
         place = mismatch.path.replace("\0", "") or spec.name
-        raise DecodeError(
-            f"{place}: expected {mismatch.go_type}, got {mismatch.found}"
-        ) from mismatch
+        wanted = _GO_STRUCT.sub("object", mismatch.go_type)  # (files are no Go programs)
+        raise DecodeError(f"{place}: expected {wanted}, got {mismatch.found}") from mismatch
     except DurationError as error:
         raise DecodeError(f"{path or spec.name}: {error}") from error
 
@@ -224,6 +223,7 @@ def _quoted(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
+_GO_STRUCT = re.compile(r"structs\.\w+")
 _MAP_KEY = re.compile(r"\.?\x00[^\x00]*\x00")
 _POSITION = re.compile(r"\(byte (\d+)\)")
 _CONTEXTS = (

@@ -117,7 +117,8 @@ class Front:
         settings = self._settings
         if settings.ports.http == OFF:
             return
-        limits = Limits(connections_per_client_max=settings.http.max_connections_per_client)
+        per_client = max(0, settings.http.max_connections_per_client)  # 0 and -1: no limit
+        limits = Limits(connections_per_client_max=per_client)
         for address in settings.http_addresses:
             server = Server(
                 api.app,

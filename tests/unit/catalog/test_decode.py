@@ -209,6 +209,7 @@ def test_any_value_decodes_or_is_refused(value: object) -> None:
         ({"htp": 1}, "invalid config key ports.htp"),
         ({"Inner": {"x": 1}}, "invalid config key ports.Inner.x"),
         ({"Port": "80"}, "ports.Port: expected int, got string"),
+        ({"Inner": []}, "ports.Inner: expected object, got array"),
         ({"Wait": "x"}, 'ports: time: invalid duration "x"'),
         ([], "ports: expected object, got array"),
     ],

@@ -104,7 +104,7 @@ _EFFECTIVE = (
         ("retry_max", "retry_intervals in which nobody is joined, then it leaves; 0: never"),
         ("performance.raft_multiplier", "scales Raft's times, 1 to 10; 1"),
         ("check_output_max_size", "bytes kept of a check's output; 4096"),
-        ("limits.http_max_conns_per_client", "by client address; 200"),
+        ("limits.http_max_conns_per_client", "by client address; 200 (0: no limit)"),
         ("limits.kv_max_value_size", "bytes of a value; 524288"),
         ("dns_config.udp_answer_limit", "records without EDNS; 3"),
         ("dns_config.a_record_limit", "address records of an answer; 0: no limit"),

@@ -26,6 +26,8 @@ LABEL_CHARACTERS_MAX = 63
 META_PAIRS_MAX = 64
 META_VALUE_CHARACTERS_MAX = 512
 RECONNECT_TIMEOUT_MIN_S = 8 * 3600.0
+TTL_MAX_S = (1 << 31) - 1
+"""What a DNS record holds (RFC 2181, 8)."""
 
 
 def validate(settings: AgentSettings) -> None:
@@ -100,11 +102,9 @@ def _numbers(settings: AgentSettings) -> Iterator[str]:
         yield f"dns_config.a_record_limit cannot be {settings.dns.a_record_limit}. Must be >= 0"
     if settings.dns.recursor_strategy not in ("sequential", "random"):
         yield f"dns_config.recursor_strategy {settings.dns.recursor_strategy!r} is not known"
-    if settings.leave_drain_time_s < 0:
-        yield "performance.leave_drain_time must not be below 0"
+    yield from _times(settings)
     positive = {
         "check_output_max_size": settings.check_output_bytes_max,
-        "limits.http_max_conns_per_client": settings.http.max_connections_per_client,
         "limits.kv_max_value_size": settings.http.kv_value_bytes_max,
         "retry_interval": settings.retry_interval_s,
         "default_query_time": settings.http.default_query_time_s,
@@ -116,8 +116,31 @@ def _numbers(settings: AgentSettings) -> Iterator[str]:
         "gossip_lan.retransmit_mult": settings.gossip.retransmit_mult,
         "gossip_lan.suspicion_mult": settings.gossip.suspicion_mult,
         "performance.rpc_hold_timeout": settings.rpc_hold_timeout_s,
+        "dns_config.recursor_timeout": settings.dns.recursor_timeout_s,
     }
     yield from (f"{key} must be above 0" for key, value in positive.items() if value <= 0)
+
+
+def _times(settings: AgentSettings) -> Iterator[str]:
+    dns = settings.dns
+    times = {
+        "performance.leave_drain_time": settings.leave_drain_time_s,
+        "check_update_interval": settings.check_update_interval_s,
+        "discovery_max_stale": settings.http.discovery_max_stale_s,
+        "dns_config.max_stale": dns.max_stale_s,
+        "dns_config.node_ttl": dns.node_ttl_s,
+    }
+    times |= {f"dns_config.service_ttl.{name}": ttl for name, ttl in dns.service_ttl_s.items()}
+    yield from (f"{key} must not be below 0" for key, value in times.items() if value < 0)
+    soa = {
+        "refresh": dns.soa.refresh_s,
+        "retry": dns.soa.retry_s,
+        "expire": dns.soa.expire_s,
+        "min_ttl": dns.soa.minimum_ttl_s,
+    }
+    for key, seconds in soa.items():
+        if not 0 <= seconds <= TTL_MAX_S:
+            yield f"dns_config.soa.{key}: {seconds} is not between 0 and {TTL_MAX_S}"
 
 
 def _ports(settings: AgentSettings) -> Iterator[str]:

@@ -129,6 +129,47 @@ def test_what_does_not_fit_together_is_refused(words: list[str], text: str) -> N
     assert refusal(*words).startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ({"dns_config": {"node_ttl": "-5s"}}, "dns_config.node_ttl must not be below 0"),
+        (
+            {"dns_config": {"service_ttl": {"web": "1s", "*": "-1s"}}},
+            "dns_config.service_ttl.* must not be below 0",
+        ),
+        ({"dns_config": {"max_stale": "-1s"}}, "dns_config.max_stale must not be below 0"),
+        (
+            {"dns_config": {"soa": {"refresh": -1}}},
+            "dns_config.soa.refresh: -1 is not between 0 and 2147483647",
+        ),
+        (
+            {"dns_config": {"soa": {"min_ttl": 1 << 31}}},
+            "dns_config.soa.min_ttl: 2147483648 is not between 0 and 2147483647",
+        ),
+        ({"dns_config": {"recursor_timeout": "0s"}}, "dns_config.recursor_timeout must be above 0"),
+        ({"check_update_interval": "-1s"}, "check_update_interval must not be below 0"),
+        ({"discovery_max_stale": "-1s"}, "discovery_max_stale must not be below 0"),
+        (
+            {"performance": {"leave_drain_time": "-1s"}},
+            "performance.leave_drain_time must not be below 0",
+        ),
+    ],
+)
+def test_numbers_that_nothing_can_hold_are_refused(
+    tmp_path: Path, document: dict[str, object], text: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+    assert refusal("-config-file", str(path)) == text
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_connections_of_one_client_may_be_without_limit(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"limits": {"http_max_conns_per_client": number}}))
+    assert settings("-config-file", str(path)).http.max_connections_per_client == number
+
+
 def test_a_data_directory_is_needed() -> None:
     with pytest.raises(ConfigurationError, match="data_dir cannot be empty"):
         build(["-server"], {})
