@@ -34,8 +34,8 @@ class Config:
     max_pending_reads: int = 100_000
     """Read barriers waiting for a round; more are refused."""
     max_retained_bytes: int = 64 << 20
-    """In-memory log kept past a compaction for a follower that catches up from a snapshot; beyond
-    it the log is dropped all the same, or memory would go (hashicorp/raft #212)."""
+    """In-memory log kept past a compaction for followers that lag, or catch up from a snapshot;
+    beyond it the log is dropped all the same, or memory would go (hashicorp/raft #212)."""
     may_vote: bool = True
     """False: a voter whose data directory was lost. It follows and keeps a copy, but it neither
     campaigns nor grants nor counts, and each of its answers says so (`Message.voteless`)."""

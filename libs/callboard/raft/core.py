@@ -249,7 +249,7 @@ class Raft:
 
     def compact(self, metadata: SnapshotMetadata, keep_from: int) -> int:
         """A local snapshot is durable: drop in-memory entries below `keep_from`, at most those
-        the snapshot covers.
+        the snapshot covers, and more of those if the rest exceeds Config.max_retained_bytes.
 
         Returns the first index kept: lower than asked while a member that is being fed a
         snapshot needs what follows it (within Config.max_retained_bytes).
@@ -265,6 +265,7 @@ class Raft:
             )
         if self.snapshot is None or metadata.index > self.snapshot.index:
             self.snapshot = metadata
+        keep_from = max(keep_from, self.log.first_within(self.config.max_retained_bytes))
         keep_from = min(keep_from, metadata.index + 1)
         self.log.compact(replication.retained_from(self, keep_from))
         return self.log.offset + 1

@@ -8,7 +8,7 @@ as committed is decided elsewhere (replication.py); what is durable is the drive
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -109,6 +109,10 @@ class RaftLog:
     def bytes_between(self, first: int, last: int) -> int:
         """Bytes of data in `first` to `last`, both included."""
         return self._ends[last - self.offset] - self._ends[first - 1 - self.offset]
+
+    def first_within(self, max_bytes: int) -> int:
+        """The first index from which on the log is at most `max_bytes`."""
+        return self.offset + bisect_left(self._ends, self._ends[-1] - max_bytes) + 1
 
     def conflict_hint(self, index: int, term: int) -> tuple[int, int]:
         """The last (index, term) at or below `index` whose term is at most `term`.

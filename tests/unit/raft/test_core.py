@@ -227,6 +227,14 @@ def test_a_snapshot_of_another_term_stops_the_node() -> None:
         alone().compact(SnapshotMetadata(1, 7), 2)
 
 
+def test_compaction_keeps_no_more_of_the_log_than_may_stay_in_memory() -> None:
+    raft = alone(Config("a", max_retained_bytes=1000))
+    raft.propose([bytes(300)] * 10, 0.0)
+    work(raft)
+    assert raft.compact(SnapshotMetadata(raft.commit, 1), 1) == raft.last_index - 2
+    assert raft.log.size == 900
+
+
 def test_compaction_never_drops_what_the_snapshot_does_not_cover() -> None:
     raft = alone()
     raft.propose([b"x", b"y"], 1.0)

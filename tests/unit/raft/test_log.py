@@ -217,6 +217,18 @@ def test_restoring_an_older_snapshot_stops_the_node() -> None:
         log_of(1, 1, commit=2).restore(SnapshotMetadata(2, 1))
 
 
+@given(st.lists(st.integers(0, 50), max_size=20), st.integers(0, 200))
+def test_first_within_is_the_longest_tail_that_fits(sizes: list[int], limit: int) -> None:
+    log = RaftLog(
+        SnapshotMetadata(7, 1),
+        [entry(index, 1, bytes(size)) for index, size in enumerate(sizes, 8)],
+        commit=0,
+    )
+    first = log.first_within(limit)
+    assert sum(sizes[first - 8 :]) <= limit
+    assert first == 8 or sum(sizes[first - 9 :]) > limit
+
+
 def test_compaction_keeps_what_was_not_handed_out_to_apply() -> None:
     log = log_of(1, 1, 1)
     log.commit_to(2)
