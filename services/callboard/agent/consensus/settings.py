@@ -19,6 +19,9 @@ class ConsensusSettings:
     """The least; each election draws from one to two times this."""
     snapshot_threshold: int = 8192
     """Entries applied since the last snapshot that cause the next (Consul: the same)."""
+    snapshot_bytes: int = 64 << 20
+    """So many bytes of commands since the last snapshot cause the next, however few they are: the
+    log is in memory until then, and read whole at a start."""
     snapshot_trailing: int = 10_240
     """Entries kept behind a snapshot for followers that lag a little (Consul: the same)."""
     state_hash_interval: int = 1024

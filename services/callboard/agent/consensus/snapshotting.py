@@ -56,7 +56,16 @@ class Snapshotting:
 
     def applied(self, index: int) -> None:
         """The applied index moved: perhaps it is time for a snapshot."""
-        if index - self._latest_index >= self._settings.snapshot_threshold and self._making is None:
+        if self._member is None or self._making is not None:
+            return
+        log_of_member = self._member.core.log
+        first = max(self._latest_index, log_of_member.offset) + 1
+        if index < first:
+            return
+        if (
+            index - self._latest_index >= self._settings.snapshot_threshold
+            or log_of_member.bytes_between(first, index) >= self._settings.snapshot_bytes
+        ):
             self.begin()
 
     def begin(self) -> None:

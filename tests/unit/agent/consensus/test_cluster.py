@@ -167,6 +167,15 @@ async def test_follower_far_behind_catches_up_by_a_snapshot() -> None:
         await made.converged(numbered(1, 205))
 
 
+async def test_few_large_commands_are_snapshotted_before_they_fill_the_memory() -> None:
+    async with cluster(settings=replace(FAST, snapshot_bytes=1 << 20)) as made:
+        leader = await made.leader()
+        for _ in range(12):
+            await leader.driver.propose(bytes(256 << 10))
+        made_by = [server.driver._snapshotting for server in made.servers]
+        await eventually(lambda: all(each and each.latest_index >= 8 for each in made_by))
+
+
 async def test_server_restarts_from_its_snapshot_and_the_log_behind_it() -> None:
     async with cluster(settings=SNAPPY) as made:
         await propose_all(made, numbered(1, 170))
