@@ -1,0 +1,123 @@
+"""Which instances of a program there are, and which to try: from the catalog's copy.
+
+Agents are those the server was told of; hub and gateway are found in the catalog by their service
+name. An instance that could not be reached is left alone for a while, unless all are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from callboard.catalog.discovery import HealthEntry
+from callboard.fileserver.routes.policy import AGENT
+
+SHUNNED_S = 5.0
+"""An instance that could not be reached is the last choice for so long."""
+
+HTTPS_META = "https_port"
+"""Service meta by which a program tells its port of mutual TLS; its own port is plain."""
+
+PASSING = "passing"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One place to ask."""
+
+    name: str
+    """For logs: "hub-1"."""
+    host: str
+    port: int
+    secure: bool
+    """By mutual TLS."""
+    server_name: str = ""
+    """The name its certificate must carry."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.host}:{self.port}"
+
+
+class Instances:
+    """Chooses among instances."""
+
+    def __init__(
+        self,
+        agents: Sequence[Instance],
+        health: Callable[[str], Sequence[HealthEntry]],
+        *,
+        secure: bool,
+        service_domain: str,
+        rng: random.Random,
+    ) -> None:
+        """`health` is the catalog's (`CatalogCopy.health`); `secure` that we have an identity;
+        `service_domain` ends the names in certificates: "service.dc1.consul"."""
+        self._agents = tuple(agents)
+        self._health = health
+        self._secure = secure
+        self._service_domain = service_domain
+        self._rng = rng
+        self._shunned: dict[Instance, float] = {}
+
+    def choose(self, service: str, now: float, without: Iterable[Instance] = ()) -> Instance | None:
+        """An instance, each first equally often; None when there is none besides `without`."""
+        tried = set(without)
+        found = [each for each in self._all(service) if each not in tried]
+        good = [each for each in found if self._shunned.get(each, 0.0) <= now]
+        return self._rng.choice(good or found) if found else None
+
+    def shun(self, instance: Instance, now: float) -> None:
+        """It could not be reached."""
+        if len(self._shunned) > 1024:
+            self._shunned = {i: until for i, until in self._shunned.items() if until > now}
+        self._shunned[instance] = now + SHUNNED_S
+
+    def welcome(self, instance: Instance) -> None:
+        """It answers."""
+        self._shunned.pop(instance, None)
+
+    def _all(self, service: str) -> Sequence[Instance]:
+        if service == AGENT:
+            return self._agents
+        entries = [entry for entry in self._health(service) if entry.status == PASSING]
+        found = (self._instance(service, entry) for entry in entries)
+        return tuple(each for each in found if each is not None)
+
+    def _instance(self, service: str, entry: HealthEntry) -> Instance | None:
+        port = entry.service.port
+        if self._secure:
+            told = entry.service.meta.get(HTTPS_META, "")
+            port = int(told) if told.isdecimal() and len(told) < 6 else 0
+        if not 0 < port < 65536:
+            return None
+        return Instance(
+            name=entry.service.id,
+            host=entry.service.address or entry.node.address,
+            port=port,
+            secure=self._secure,
+            server_name=f"{service}.{self._service_domain}" if self._secure else "",
+        )
+
+
+def agents_of(
+    catalog: Sequence[str], service_domain: str, *, http_port: int = 8500, https_port: int = 8501
+) -> tuple[Instance, ...]:
+    """The agents that URLs name. Raises ValueError for what is no http or https URL."""
+    found = []
+    for url in catalog:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http or https URL")
+        secure = parts.scheme == "https"
+        found.append(
+            Instance(
+                name="agent",
+                host=parts.hostname,
+                port=parts.port or (https_port if secure else http_port),
+                secure=secure,
+                server_name=f"{AGENT}.{service_domain}" if secure else "",
+            )
+        )
+    return tuple(found)

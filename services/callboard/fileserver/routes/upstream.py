@@ -1,0 +1,133 @@
+"""One connection to a program behind: bytes both ways, with bounds both ways.
+
+asyncio's streams would do; this protocol hands every piece on as it came and costs half of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+
+READ_BYTES_MAX = 256 * 1024
+"""Read ahead of the client at most; then the program behind has to wait."""
+
+KEEPALIVE_S = (30, 10, 3)
+"""TCP keep-alive: idle, between probes, probes. A silent stream is not a dead one."""
+
+
+class Upstream(asyncio.Protocol):
+    """A connection; made by `loop.create_connection`."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._paused_reading = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.fresh = True
+        """Nobody has used it before."""
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, and have the kernel look after the other end."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            idle, between, probes = KEEPALIVE_S
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (
+                ("TCP_KEEPIDLE", idle),
+                ("TCP_KEEPINTVL", between),
+                ("TCP_KEEPCNT", probes),
+            ):
+                if hasattr(socket, option):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came, and stop reading when that is much."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > READ_BYTES_MAX and not self._paused_reading and self._transport:
+            self._paused_reading = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The other end sends no more."""
+        self._ended = True
+        self._wake()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._ended = True
+        self._transport = None
+        self._writable.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """The system's buffer and ours are full."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self._writable.set()
+
+    # the relay's side
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be used for another request: open, and nothing came unasked."""
+        transport = self._transport
+        return (
+            transport is not None
+            and not transport.is_closing()
+            and not (self._ended or self._pieces)
+        )
+
+    async def read(self) -> bytes:
+        """What has come, at least a byte; b"" at the end. May be cancelled."""
+        while not self._pieces:
+            if self._ended:
+                return b""
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        if self._paused_reading and self._transport is not None:
+            self._paused_reading = False
+            self._transport.resume_reading()
+        return data
+
+    def give_back(self, data: bytes) -> None:
+        """Put bytes back that were read too far."""
+        if data:
+            self._pieces.appendleft(data)
+            self._size += len(data)
+
+    async def write(self, data: bytes) -> None:
+        """Send. Raises ConnectionError when the other end has gone."""
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("the program behind has closed the connection")
+        self._transport.write(data)
+        await self._writable.wait()
+
+    def close(self) -> None:
+        """End it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)

@@ -1,0 +1,152 @@
+"""What is forwarded, as what, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from callboard.chassis.guards import OriginGuard
+from callboard.fileserver.head import parse
+from callboard.fileserver.ports import Refusal
+from callboard.fileserver.routes.policy import AGENT, GATEWAY, HUB, Forward, Policy
+
+POLICY = Policy(OriginGuard(["https://friend.example"]))
+
+
+def decide(
+    target: str, method: str = "GET", *fields: str, policy: Policy = POLICY
+) -> Forward | Refusal | None:
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost:1443", *fields, "", ""]
+    return policy.decide(parse("\r\n".join(lines).encode()))
+
+
+def status(target: str, method: str = "GET", *fields: str, policy: Policy = POLICY) -> int:
+    decided = decide(target, method, *fields, policy=policy)
+    assert isinstance(decided, Refusal), decided
+    return decided.status
+
+
+def forwarded(target: str, method: str = "GET", *fields: str) -> Forward:
+    decided = decide(target, method, *fields)
+    assert isinstance(decided, Forward), decided
+    return decided
+
+
+@pytest.mark.parametrize("target", ["/", "/index.html", "/v1", "/v10/x", "/hubs", "/mediaX/a"])
+def test_other_paths_are_the_files(target: str) -> None:
+    assert decide(target) is None
+
+
+def test_the_catalogs_paths_keep_their_prefix() -> None:
+    found = forwarded("/v1/catalog/nodes?pretty")
+    assert (found.service, found.target, found.prefix) == (AGENT, b"/v1/catalog/nodes?pretty", b"")
+
+
+@pytest.mark.parametrize(
+    ("target", "service", "inside", "prefix"),
+    [
+        ("/hub/t/builds?id=1", HUB, b"/t/builds?id=1", b"/hub"),
+        ("/hub", HUB, b"/", b"/hub"),
+        ("/hub?x", HUB, b"/?x", b"/hub"),
+        ("/media/whep/a", GATEWAY, b"/whep/a", b"/media"),
+        (
+            "/.well-known/oauth-protected-resource/hub/.well-known/mercure",
+            HUB,
+            b"/.well-known/oauth-protected-resource/.well-known/mercure",
+            b"/hub",
+        ),
+    ],
+)
+def test_hub_and_gateway_see_their_own_paths(
+    target: str, service: str, inside: bytes, prefix: bytes
+) -> None:
+    found = forwarded(target)
+    assert (found.service, found.target, found.prefix) == (service, inside, prefix)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/v1/internal/feed", "/v1/internal", "/v1/%69nternal/feed", "/v1/internal/ui/nodes?x"],
+)
+def test_the_feed_between_programs_is_never_forwarded(target: str) -> None:
+    assert status(target) == 404
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1//internal/feed",
+        "/v1/./internal/feed",
+        "/v1/x/../internal/feed",
+        "/v1/x/%2e%2e/internal/feed",
+        "/v1/x%2f..%2finternal/feed",
+        "/hub/../v1/internal/feed",
+        "/v1/x/..",
+        "/v1/%5cinternal",
+    ],
+)
+def test_a_path_that_two_readers_could_read_differently_is_refused(target: str) -> None:
+    assert status(target) == 400
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH"])
+def test_the_catalog_is_read_only_whatever_header_comes(method: str) -> None:
+    for field in ("X-Consul-Token: t", "Authorization: Bearer t", "X-Forwarded-For: 127.0.0.1"):
+        assert status("/v1/agent/service/deregister/web", method, field) == 403
+
+
+def test_allow_writes_opens_the_catalog_to_own_pages_and_tools() -> None:
+    opened = Policy(OriginGuard([]), allow_writes=True)
+    assert isinstance(decide("/v1/kv/a", "PUT", policy=opened), Forward)
+    assert status("/v1/kv/a", "PUT", "Origin: https://evil.example", policy=opened) == 403
+    assert status("/v1/kv/a", "PUT", "Sec-Fetch-Site: cross-site", policy=opened) == 403
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Origin: https://evil.example",),
+        ("Origin: null",),
+        ("Sec-Fetch-Site: cross-site",),
+        ("Sec-Fetch-Site: same-site",),
+        ("Origin: https://localhost.evil.example:1443",),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing(fields: tuple[str, ...]) -> None:
+    assert status("/hub/t/x", "POST", "Authorization: Bearer t", *fields) == 403
+    assert status("/media/whep/a", "POST", *fields) == 403
+
+
+def test_a_page_of_another_site_opens_no_websocket() -> None:
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Origin: https://evil.example")
+    assert status("/media/janus", "GET", *upgrade) == 403
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (),
+        ("Origin: https://localhost:1443",),
+        ("Origin: https://friend.example", "Sec-Fetch-Site: cross-site"),
+        ("Sec-Fetch-Site: same-origin",),
+    ],
+)
+def test_own_pages_allowed_origins_and_tools_may_watch(fields: tuple[str, ...]) -> None:
+    assert forwarded("/media/whep/a", "POST", *fields).service == GATEWAY
+
+
+def test_publishing_without_a_credential_is_refused_and_with_one_left_to_the_hub() -> None:
+    assert status("/hub/t/x", "POST") == 401
+    assert status("/hub/t/x", "POST", "Cookie: other=1") == 401
+    for credential in ("Authorization: Bearer x", "Cookie: a=b; mercureAuthorization=x"):
+        assert forwarded("/hub/t/x", "POST", credential).service == HUB
+
+
+def test_a_raw_value_is_somebodys_bytes() -> None:
+    assert forwarded("/v1/kv/a?raw").plain_text
+    assert forwarded("/v1/kv/a?dc=dc1&raw=true").plain_text
+    assert not forwarded("/v1/kv/a").plain_text
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "BREW"])
+def test_other_methods_are_not_forwarded(method: str) -> None:
+    assert status("/v1/catalog/nodes", method) == 405
