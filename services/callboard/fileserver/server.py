@@ -1,0 +1,272 @@
+"""The listener: accepts, limits, keeps time, looks at files again, and stops in order.
+
+Everything that connections share is here: the newest table, contexts and names of hosts, the
+clock's ticks, the beginnings of answers, counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import http
+import logging
+import socket
+from collections import Counter
+from email.utils import formatdate
+from time import time
+
+from callboard.chassis.logs import RateLimited
+from callboard.fileserver.access import AccessLog
+from callboard.fileserver.connection import CLOSE, KEEP_1_0, Connection
+from callboard.fileserver.credentials import Credentials
+from callboard.fileserver.entries import Table, security_fields
+from callboard.fileserver.folder import Folder, FolderError
+from callboard.fileserver.guards import Hosts
+from callboard.fileserver.limits import Limits
+from callboard.fileserver.ports import Router
+from callboard.fileserver.transport import State, Transport
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+ACCEPTS_MAX = 32
+"""New connections taken before others have their turn."""
+PAUSE_S = 0.2
+"""Without accepting, when the system has no descriptor left."""
+LOOK_S = 2.0
+"""Between two looks at the folder and the certificates, at least."""
+LOOK_SHARE = 20
+"""A look may take one in this many seconds, so a large folder is looked at less often."""
+HSTS = "Strict-Transport-Security: max-age=31536000\r\n"
+
+
+class Server:
+    """One listener, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        credentials: Credentials,
+        *,
+        host: str,
+        port: int,
+        limits: Limits | None = None,
+        allowed_hosts: tuple[str, ...] = (),
+        access: AccessLog | None = None,
+        router: Router | None = None,
+        asks_certificates: bool = False,
+        look_s: float = LOOK_S,
+    ) -> None:
+        self.folder = folder
+        self.credentials = credentials
+        self.limits = limits or Limits()
+        self.access = access
+        self.router = router
+        self.asks_certificates = asks_certificates
+        self.security = security_fields(folder.csp)
+        self.table = Table()
+        self.hosts = Hosts(credentials.loaded.names, allowed_hosts)
+        self.connections: set[Transport] = set()
+        self.draining = False
+        self.answered: dict[int, int] = {}
+        """Requests by status."""
+        self.sent_bytes = 0
+        """Of bodies of files, and of everything relayed."""
+        self.accepted = 0
+        self.failures: Counter[str] = Counter()
+        self._address = (host, port)
+        self._allowed_hosts = allowed_hosts
+        self._look_s = look_s
+        self._per_address: Counter[str] = Counter()
+        self._second = -1
+        self._prefixes: dict[int, bytes] = {}
+        self._listener: socket.socket | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._look = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._limited = RateLimited(log)
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; valid after `start`."""
+        assert self._listener is not None
+        return int(self._listener.getsockname()[1])
+
+    async def start(self) -> None:
+        """Read the folder, then listen. Raises FolderError, or OSError for the address."""
+        await self._read_folder()
+        self._listener = _listen(*self._address)
+        self.loop.add_reader(self._listener.fileno(), self._accept)
+        self._tasks = [
+            self.loop.create_task(self._keep_time(), name="time limits"),
+            self.loop.create_task(self._keep_looking(), name="look at files"),
+        ]
+
+    async def stop(self) -> None:
+        """Accept nothing more, let answers end for `limits.drain_s`, then end what is left."""
+        self.draining = True
+        if self._listener is not None:
+            self.loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+        for transport in list(self.connections):
+            if transport.state is State.IDLE:
+                transport.finish(linger=False)
+        if self.connections:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), self.limits.drain_s)
+        for transport in list(self.connections):
+            transport.abort("stop")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.access is not None:
+            self.access.flush()
+
+    def look_now(self) -> None:
+        """Look at folder and certificates soon, not at the next time."""
+        self._look.set()
+
+    # what connections use
+
+    def prefix(self, status: int, mode: int, public: bool) -> bytes:
+        """Status line, Date, Connection and HSTS of an answer; made once a second each."""
+        second = int(time())
+        if second != self._second:
+            self._second = second
+            self._prefixes.clear()
+        key = status * 8 + mode * 2 + public
+        made = self._prefixes.get(key)
+        if made is None:
+            phrase = http.HTTPStatus(status).phrase
+            connection = {CLOSE: "Connection: close\r\n", KEEP_1_0: "Connection: keep-alive\r\n"}
+            made = self._prefixes[key] = (
+                f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+                f"{connection.get(mode, '')}{HSTS if public else ''}"
+            ).encode()
+        return made
+
+    def forget(self, transport: Transport) -> None:
+        """A connection's descriptor is closed."""
+        self.connections.discard(transport)
+        left = self._per_address[transport.address] - 1
+        if left > 0:
+            self._per_address[transport.address] = left
+        else:
+            del self._per_address[transport.address]
+        if not self.connections:
+            self._empty.set()
+
+    def count_failure(self, kind: str) -> None:
+        """A connection ended by itself or its time; strangers can cause this."""
+        self.failures[kind] += 1
+        self._limited.log(logging.INFO, kind, "a connection failed", {"kind": kind})
+
+    # the loop's callbacks and tasks
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        for _ in range(ACCEPTS_MAX):
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as problem:
+                if problem.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self.count_failure("no_descriptor")
+                    self.loop.remove_reader(self._listener.fileno())
+                    self.loop.call_later(PAUSE_S, self._accept_again)
+                    return
+                continue
+            self._admit(sock, (address[0].partition("%")[0], address[1]))
+
+    def _accept_again(self) -> None:
+        if self._listener is not None and self._listener.fileno() >= 0:
+            self.loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _admit(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        self.accepted += 1
+        theirs = self._per_address[address[0]]
+        if len(self.connections) >= self.limits.connections:
+            self.count_failure("too_many")
+        elif theirs >= self.limits.connections_per_address:
+            self.count_failure("too_many_of_address")
+        else:
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                made = Connection(self, sock, self.credentials.loaded.context, address)
+            except OSError:
+                self.count_failure("handshake_lost")
+            else:
+                self.connections.add(made)
+                self._per_address[address[0]] = theirs + 1
+                return
+        if not theirs:
+            del self._per_address[address[0]]
+        sock.close()
+
+    async def _keep_time(self) -> None:
+        tick_s = self.limits.tick_s
+        while True:
+            await asyncio.sleep(tick_s)
+            now = self.now = self.loop.time()
+            oldest = now - self.limits.age_s
+            for transport in list(self.connections):
+                if transport.deadline < now:
+                    transport.expire()
+                elif transport.born < oldest:
+                    self._end_old(transport)
+            if self.access is not None:
+                self.access.flush()
+
+    def _end_old(self, transport: Transport) -> None:
+        """A connection past its age: at once if it is idle; a relay only where a certificate was
+        asked for, since that may be revoked by now."""
+        if transport.state is State.IDLE:
+            transport.finish(linger=False)
+        elif transport.state is State.RELAYING and self.asks_certificates:
+            transport.abort("age")
+
+    async def _keep_looking(self) -> None:
+        pause_s = self._look_s
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), pause_s)
+            self._look.clear()
+            began = self.loop.time()
+            if await asyncio.to_thread(self.credentials.look):
+                self.hosts = Hosts(self.credentials.loaded.names, self._allowed_hosts)
+            try:
+                await self._read_folder()
+            except FolderError as problem:
+                self._limited.log(
+                    logging.WARNING, "folder", f"the folder cannot be read: {problem}"
+                )
+            pause_s = max(self._look_s, (self.loop.time() - began) * LOOK_SHARE)
+
+    async def _read_folder(self) -> None:
+        table = await asyncio.to_thread(self.folder.read)
+        if table is not None:
+            self.table = table
+            log.info(
+                "the folder is read",
+                extra={"paths": len(table.paths), "memory_bytes": table.memory_bytes},
+            )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

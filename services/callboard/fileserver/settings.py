@@ -1,0 +1,196 @@
+"""The file server's settings, from its command line and environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from callboard.catalog.durations import DurationError, parse_duration
+from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
+from callboard.chassis.identity import IdentitySettings, identity_flags, identity_settings, material
+from callboard.chassis.listeners import default_port
+from callboard.chassis.logs import level_of
+from callboard.fileserver.entries import CSP
+from callboard.fileserver.limits import Limits
+
+CERTIFICATE = "server.crt.pem"
+KEY = "server.private_key.pem"
+"""Looked for in the current folder when nothing else is said."""
+
+PAGE = Path(__file__).with_name("web")
+"""The page that comes with the program."""
+
+DEFAULTS = Limits()
+
+_SECONDS = {
+    "handshake-timeout": ("handshake_s", "For the TLS handshake."),
+    "head-timeout": ("head_s", "For a request's head."),
+    "idle-timeout": ("idle_s", "Between two requests of a connection."),
+    "write-timeout": ("write_stall_s", "For a client that takes nothing of its answer."),
+    "max-age": ("age_s", "Of a connection."),
+    "drain": ("drain_s", "At the stop, for answers that are being sent."),
+}
+
+FLAGS = FlagSet(
+    """Usage: callboard fileserver [options]
+
+  Serves a folder over TLS: with no options the current one on https://127.0.0.1:1443, with
+  server.crt.pem and server.private_key.pem, which lie in it and are not served.""",
+    [
+        text("bind", "IP address to listen on.", "127.0.0.1"),
+        number("port", "Port to listen on; 0 lets the system choose.",
+               default_port("fileserver", "https")),
+        text("root", "Folder to serve.", "."),
+        switch("page", "Serve the page that comes with the program, instead of -root."),
+        repeated("cert", "Certificate with its chain, PEM. Several are told apart by host name; "
+                 "give each its -key, in the same order."),
+        repeated("key", "Private key of the certificate, PEM."),
+        text("client-ca", "CA certificates: only clients with a certificate of theirs get in."),
+        text("crl", "Revocation lists of -client-ca's CAs."),
+        *identity_flags(),
+        repeated("allowed-host", "A further Host to answer to, besides the certificates' names, "
+                 "localhost and addresses; `*.example.com`, or `*` for any."),
+        switch("spa", "Answer paths of pages that are not there with /index.html."),
+        text("index", "listing: show a folder without index.html as a list."),
+        text("csp", "Content-Security-Policy of what is served.", CSP),
+        switch("access-log", "Write a line for each request.", True),
+        number("max-connections", "At the same time.", DEFAULTS.connections),
+        number("max-connections-per-address", "Of one client address.",
+               DEFAULTS.connections_per_address),
+        *(text(flag, help, f"{getattr(DEFAULTS, name):.0f}s")
+          for flag, (name, help) in _SECONDS.items()),
+        text("health", "IP:PORT for /livez, /readyz and /metrics."),
+        text("log-level", "trace, debug, info, warn or err.", "info"),
+        switch("log-json", "Log JSON lines.", True),
+    ],
+)  # fmt: skip
+
+
+class SettingsError(ValueError):
+    """A setting is not usable; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileserverSettings:
+    """Everything a file server is told; validated by `build`."""
+
+    bind: str = "127.0.0.1"
+    port: int = 1443
+    root: Path = Path()
+    pairs: tuple[tuple[Path, Path], ...] = ((Path(CERTIFICATE), Path(KEY)),)
+    """(certificate, key); the first for whoever names no host."""
+    client_ca: Path | None = None
+    crl: Path | None = None
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    allowed_hosts: tuple[str, ...] = ()
+    spa: bool = False
+    listings: bool = False
+    csp: str = CSP
+    access_log: bool = True
+    limits: Limits = field(default_factory=Limits)
+    health: tuple[str, int] | None = None
+    log_level: str = "info"
+    log_json: bool = True
+
+
+def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
+    """The settings of a command line. Raises SettingsError.
+
+    Of the environment: BIND, LOG_LEVEL, PUBLIC_HOST, IDENTITY, EXCHANGE, MUTUAL_TLS.
+    """
+    if parsed.args:
+        raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
+
+    def said(flag: str, variable: str) -> str:
+        return parsed.text(flag) if parsed.given(flag) else environ.get(variable, parsed.text(flag))
+
+    log_level = said("log-level", "LOG_LEVEL")
+    try:
+        level_of(log_level)
+        identity = identity_settings(parsed, environ)
+    except ValueError as problem:
+        raise SettingsError(str(problem)) from None
+    if parsed.text("index") not in ("", "listing"):
+        raise SettingsError(f"-index is listing, not {parsed.text('index')!r}")
+    if parsed.text("crl") and not parsed.text("client-ca"):
+        raise SettingsError("-crl needs -client-ca: nobody's certificate is asked for")
+    csp = parsed.text("csp")
+    if not csp.isprintable() or not csp.isascii():
+        raise SettingsError("-csp is one line of ASCII")
+    public_host = environ.get("PUBLIC_HOST", "")
+    return FileserverSettings(
+        bind=said("bind", "BIND"),
+        port=_port(parsed.number("port")),
+        root=PAGE if parsed.switch("page") else Path(parsed.text("root")),
+        pairs=_pairs(parsed, identity),
+        client_ca=_path(parsed.text("client-ca")),
+        crl=_path(parsed.text("crl")),
+        identity=identity,
+        allowed_hosts=(*parsed.values("allowed-host"), *([public_host] if public_host else [])),
+        spa=parsed.switch("spa"),
+        listings=parsed.text("index") == "listing",
+        csp=csp,
+        access_log=parsed.switch("access-log"),
+        limits=_limits(parsed),
+        health=_health(parsed.text("health")),
+        log_level=log_level,
+        log_json=parsed.switch("log-json"),
+    )
+
+
+def _pairs(parsed: Parsed, identity: IdentitySettings) -> tuple[tuple[Path, Path], ...]:
+    certificates, keys = parsed.values("cert"), parsed.values("key")
+    if len(certificates) != len(keys):
+        raise SettingsError(
+            f"{len(certificates)} -cert and {len(keys)} -key: each certificate needs its key"
+        )
+    if certificates:
+        return tuple(zip(map(Path, certificates), map(Path, keys), strict=True))
+    if identity.given:
+        own = material(identity)
+        return ((own.certificate, own.key),)
+    return ((Path(CERTIFICATE), Path(KEY)),)
+
+
+def _limits(parsed: Parsed) -> Limits:
+    seconds: dict[str, float] = {}
+    for flag, (name, _) in _SECONDS.items():
+        try:
+            seconds[name] = parse_duration(parsed.text(flag)) / 1e9
+        except DurationError as problem:
+            raise SettingsError(f"-{flag}: {problem}") from None
+        if seconds[name] <= 0:
+            raise SettingsError(f"-{flag} is not positive")
+    for flag in ("max-connections", "max-connections-per-address"):
+        if parsed.number(flag) < 1:
+            raise SettingsError(f"-{flag} is less than 1")
+    return Limits(
+        handshake_s=seconds["handshake_s"],
+        head_s=seconds["head_s"],
+        idle_s=seconds["idle_s"],
+        write_stall_s=seconds["write_stall_s"],
+        age_s=seconds["age_s"],
+        drain_s=seconds["drain_s"],
+        connections=parsed.number("max-connections"),
+        connections_per_address=parsed.number("max-connections-per-address"),
+    )
+
+
+def _path(value: str) -> Path | None:
+    return Path(value) if value else None
+
+
+def _port(value: int) -> int:
+    if not 0 <= value < 65536:
+        raise SettingsError(f"{value} is no port")
+    return value
+
+
+def _health(value: str) -> tuple[str, int] | None:
+    if not value:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise SettingsError(f"-health is IP:PORT, not {value!r}")
+    return host.strip("[]"), _port(int(port))
