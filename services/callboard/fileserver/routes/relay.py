@@ -136,12 +136,10 @@ class Relay:
 
     async def _connect(self, instance: Instance) -> Upstream | None:
         try:
-            upstream = await self._pool.take(instance)
+            return await self._pool.take(instance)
         except OSError as problem:
             self._failed(instance, str(problem) or type(problem).__name__)
             return None
-        self._instances.welcome(instance)
-        return upstream
 
     def _failed(self, instance: Instance, why: str) -> None:
         self._instances.shun(instance, self._clock())
@@ -169,6 +167,7 @@ class Relay:
                 answer = await self._answer(upstream, connection, head)
             except (OSError, BadAnswer) as problem:
                 raise NoAnswer(str(problem) or type(problem).__name__) from problem
+            self._instances.welcome(instance)
             told = str(instance)
             if answer.status == 101:
                 return await self._tunnel(upstream, connection, answer, told, sent)
