@@ -20,12 +20,13 @@ INLINE_BYTES_MAX = 128 * 1024
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding value allows gzip (RFC 9110, 12.5.3)."""
+    """Whether an Accept-Encoding value names gzip (RFC 9110, 12.5.3). As for Consul, `*` alone
+    does not: clients send it that cannot unzip."""
     if accept_encoding == "gzip":
         return True
     for part in accept_encoding.split(","):
         coding, _, parameters = part.partition(";")
-        if coding.strip().lower() in ("gzip", "*"):
+        if coding.strip().lower() == "gzip":
             quality = parameters.strip().lower().removeprefix("q=").strip() or "1"
             try:
                 return float(quality) > 0

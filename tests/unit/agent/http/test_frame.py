@@ -82,8 +82,9 @@ async def test_development_mode_is_pretty_without_the_newline() -> None:
         assert (await client.request("GET", "/v1/catalog/datacenters")).body == b'[\n    "dc1"\n]'
 
 
-async def test_body_is_gzipped_for_who_accepts_it(api: Asked) -> None:
-    answer = await api.get("/v1/status/leader", {"Accept-Encoding": "gzip"})
+@pytest.mark.parametrize("accepted", ["gzip", "br, GZIP", "deflate, gzip;q=0.5", "*;q=0, gzip"])
+async def test_body_is_gzipped_for_who_accepts_it(api: Asked, accepted: str) -> None:
+    answer = await api.get("/v1/status/leader", {"Accept-Encoding": accepted})
     assert answer.header("Content-Encoding") == "gzip"
     assert gzip.decompress(answer.body) == b'"127.0.0.1:8300"'
     assert answer.header("Vary") == "Accept-Encoding"
@@ -94,7 +95,9 @@ async def test_vary_is_always_there(api: Asked) -> None:
         assert (await api.get(target)).header("Vary") == "Accept-Encoding"
 
 
-@pytest.mark.parametrize("accepted", ["gzip;q=0", "br", "identity"])
+@pytest.mark.parametrize(
+    "accepted", ["gzip;q=0", "gzip;q=0.0", "gzip;q=x", "br", "identity", "*", "x-gzip"]
+)
 async def test_body_is_plain_for_who_does_not_accept_gzip(api: Asked, accepted: str) -> None:
     answer = await api.get("/v1/status/leader", {"Accept-Encoding": accepted})
     assert answer.header("Content-Encoding") is None and answer.body == b'"127.0.0.1:8300"'
