@@ -24,7 +24,8 @@ from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
 from callboard.catalog.discovery import DiscoveryView
 from callboard.chassis.metrics import LoopLag, Metrics
-from callboard.dns.forwarder import RecursorForwarder
+from callboard.dns.forwarder import RecursorForwarder, recursor_address
+from callboard.dns.loops import WILDCARDS, without_own
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import TTL_MAX_S, DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
@@ -58,6 +59,7 @@ class Front:
         self._dns: list[DnsServer] = []
         self._feed: FeedSource | None = None
         self._reader: FeedReader | None = None
+        self._forwarder: RecursorForwarder | None = None
         self.metrics = Metrics()
         self._lag = LoopLag(self.metrics)
         self._answers = self.metrics.counter(
@@ -104,6 +106,8 @@ class Front:
         """Close the listeners; parked requests are ended."""
         for dns in self._dns:
             await dns.stop()
+        if self._forwarder is not None:
+            self._forwarder.close()
         if self._reader is not None:
             await self._reader.stop()
         if self._feed is not None:
@@ -148,26 +152,18 @@ class Front:
             age_s = lambda: copy.age_s(loop.time())
             self._reader = FeedReader(copy, cluster.client, cluster.directory.alive)
             self._reader.start()
-        forwarder = self._forwarder() if settings.dns.recursors else None
+        self._forwarder = forwarder(settings, self._rng)
         for address in settings.dns_addresses:
             dns = DnsServer(
                 view,
                 dns_settings(settings),
                 address,
                 settings.ports.dns,
-                forwarder=forwarder,
+                forwarder=self._forwarder,
                 age_s=age_s,
             )
             await _named(dns.start(), "dns", address, settings.ports.dns)
             self._dns.append(dns)
-
-    def _forwarder(self) -> RecursorForwarder:
-        dns = self._settings.dns
-        return RecursorForwarder(
-            dns.recursors,
-            dns.recursor_timeout_s,
-            shuffle=self._rng if dns.recursor_strategy == "random" else None,
-        )
 
     def _context(
         self,
@@ -243,6 +239,19 @@ def dns_settings(settings: AgentSettings) -> DnsSettings:
             min_ttl_s=dns.soa.minimum_ttl_s,
         ),
     )
+
+
+def forwarder(settings: AgentSettings, rng: random.Random) -> RecursorForwarder | None:
+    """What asks the agent's recursors, but for the agent itself; None if there are none."""
+    dns = settings.dns
+    own = [*settings.dns_addresses]
+    if WILDCARDS.intersection(own):
+        own += [settings.bind_address, settings.advertise_address]
+    recursors = without_own(map(recursor_address, dns.recursors), own, settings.ports.dns)
+    if not recursors:
+        return None
+    shuffle = rng if dns.recursor_strategy == "random" else None
+    return RecursorForwarder(recursors, dns.recursor_timeout_s, shuffle=shuffle)
 
 
 def _ttl(ttl_s: float) -> int:

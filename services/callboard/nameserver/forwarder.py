@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from callboard.dns.forwarder import RecursorForwarder, recursor_address
+from callboard.dns.loops import without_own
 from callboard.dns.settings import DnsSettings
 
 RESOLV_CONF = "/etc/resolv.conf"
@@ -20,16 +23,14 @@ def system_recursors(resolv_conf: str) -> list[str]:
     return found
 
 
-def forwarder(settings: DnsSettings, own: tuple[str, int]) -> RecursorForwarder | None:
-    """The forwarder of a front that answers at `own`; None without a recursor.
+def forwarder(
+    settings: DnsSettings, addresses: Iterable[str], port: int
+) -> RecursorForwarder | None:
+    """The forwarder of a front that answers at these addresses; None without a recursor.
 
-    The front's own address is left out: it would ask itself. Raises ValueError.
+    The front's own addresses are left out: it would ask itself. Raises ValueError.
     """
-    recursors = [
-        recursor
-        for recursor in dict.fromkeys(settings.recursors)
-        if recursor_address(recursor) != own
-    ]
+    recursors = without_own(map(recursor_address, settings.recursors), addresses, port)
     if not recursors:
         return None
     return RecursorForwarder(recursors[:RECURSORS_MAX], settings.recursor_timeout_s)

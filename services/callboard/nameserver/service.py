@@ -51,12 +51,13 @@ class Nameserver:
             dns, nameserver_addresses=own, server_id=settings.node
         )
         self._address = address
+        self._forwarder = forwarder(self._dns_settings, (settings.bind, address), settings.port)
         self.dns = DnsServer(
             self.view.copy,
             self._dns_settings,
             settings.bind,
             settings.port,
-            forwarder=forwarder(self._dns_settings, (settings.bind, settings.port)),
+            forwarder=self._forwarder,
             age_s=self.view.age_s,
         )
         self.health: HealthServer | None = None
@@ -72,7 +73,7 @@ class Nameserver:
             await self.view.start()
             life.on_stop("view", self.view.stop)
             await self.dns.start()
-            life.on_stop("dns", self.dns.stop)
+            life.on_stop("dns", self._stop_dns)
         except OSError as problem:
             raise StartRefused(str(problem)) from problem
         if self._settings.register:
@@ -87,6 +88,11 @@ class Nameserver:
             )
             await registration.start()
             life.on_stop("registration", registration.stop)
+
+    async def _stop_dns(self) -> None:
+        await self.dns.stop()
+        if self._forwarder is not None:
+            self._forwarder.close()
 
     def ready(self) -> str | None:
         """Why we are not ready; a stale copy is ready until it is too old to answer from."""

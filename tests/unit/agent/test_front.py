@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import urllib.error
 import urllib.request
 from dataclasses import replace
 
 import pytest
 
-from callboard.agent.front import UNHEARD_S, dns_settings
-from callboard.agent.settings import DnsSettings, development
+from callboard.agent.front import UNHEARD_S, dns_settings, forwarder
+from callboard.agent.settings import DnsSettings, Ports, development
 from callboard.testing import Catalog
 
 
@@ -25,6 +26,26 @@ def test_names_are_answered_without_a_leader_for_as_long_as_told(
     dns: DnsSettings, max_stale_s: float
 ) -> None:
     assert dns_settings(replace(development(), dns=dns)).max_stale_s == max_stale_s
+
+
+@pytest.mark.parametrize(
+    ("recursor", "listens", "asked"),
+    [
+        ("127.0.0.1:8600", "127.0.0.1", False),
+        ("10.0.0.5:8600", "0.0.0.0", False),
+        ("10.0.0.5:8600", "127.0.0.1", True),
+        ("127.0.0.1:53", "127.0.0.1", True),
+    ],
+)
+async def test_agent_is_no_recursor_of_its_own(recursor: str, listens: str, asked: bool) -> None:
+    settings = replace(
+        development(),
+        dns_addresses=(listens,),
+        advertise_address="10.0.0.5",
+        ports=Ports(dns=8600),
+        dns=DnsSettings(recursors=(recursor,)),
+    )
+    assert (forwarder(settings, random.Random(1)) is not None) is asked
 
 
 def test_feed_of_another_format_is_refused(catalog: Catalog) -> None:

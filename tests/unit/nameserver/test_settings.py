@@ -104,5 +104,5 @@ def test_recursors_of_the_system_are_read() -> None:
 
 def test_front_does_not_ask_itself() -> None:
     dns = settings("-recursor=127.0.0.1:8600").dns
-    assert forwarder(dns, ("127.0.0.1", 8600)) is None
-    assert forwarder(dns, ("127.0.0.2", 8600)) is not None
+    assert forwarder(dns, ["127.0.0.1"], 8600) is None
+    assert forwarder(dns, ["127.0.0.2"], 8600) is not None
