@@ -73,7 +73,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message between two members.
 
     `index`/`log_term` are the previous entry's for APPEND, the last entry's for votes, the
-    acknowledged (or rejected) index for responses. `context` is the ReadIndex round for
+    acknowledged (or rejected) index for responses; a HEARTBEAT's `log_term` is that of its `commit`
+    (0: unknown). `context` is the ReadIndex round for
     heartbeats and their responses, and for an APPEND its number, which a rejection tells back.
     A SNAPSHOT message carries metadata only: the driver streams
     the state itself and steps the message in once the file is whole and durable.

@@ -123,13 +123,15 @@ def broadcast_heartbeat(raft: Raft) -> None:
     commit = raft.log.commit
     round_id = raft.reads.begin(commit if raft.log.term(commit) == raft.term else None)
     for member, progress in raft.progress.items():
+        told = min(progress.match, commit)
         raft.send(
             Message(
                 kind=MessageKind.HEARTBEAT,
                 sender=raft.node_id,
                 receiver=member,
                 term=raft.term,
-                commit=min(progress.match, commit),
+                log_term=raft.log.term(told) or 0,
+                commit=told,
                 context=round_id,
             )
         )
@@ -350,10 +352,10 @@ def on_heartbeat(raft: Raft, message: Message) -> None:
     """The leader lives; `commit` is not beyond what we acknowledged to it."""
     election.heard_leader(raft, message)
     log = raft.log
-    if message.commit <= log.last_index:
+    if _acknowledged(raft, message):
         log.commit_to(message.commit)
     elif not raft.voteless:
-        # It remembers that we acknowledged more than we have: our directory was rolled back. We
+        # It remembers that we acknowledged what we do not have: our directory was rolled back. We
         # must not vote any more, for we have forgotten whom we elected and what we promised.
         raft.voteless = True
         raft.drop("rolled_back")
@@ -367,6 +369,17 @@ def on_heartbeat(raft: Raft, message: Message) -> None:
             voteless=raft.voteless,
         )
     )
+
+
+def _acknowledged(raft: Raft, message: Message) -> bool:
+    """Whether our log holds what a HEARTBEAT commits, as far as its term (0: unknown) tells: what
+    stands there instead may be another leader's (I6)."""
+    log = raft.log
+    if message.commit <= log.commit:
+        return True
+    if message.commit > log.last_index:
+        return False
+    return message.log_term in (0, log.term(message.commit))
 
 
 def on_snapshot(raft: Raft, message: Message) -> None:

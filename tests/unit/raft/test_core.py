@@ -227,6 +227,23 @@ def test_a_snapshot_of_another_term_stops_the_node() -> None:
         alone().compact(SnapshotMetadata(1, 7), 2)
 
 
+def test_what_a_rolled_back_log_holds_instead_is_never_committed_by_a_heartbeat() -> None:
+    raft = member(1, 1, 1, term=3)
+    heartbeat = Message(MessageKind.HEARTBEAT, "b", "a", 3, log_term=2, commit=2)
+    raft.step(heartbeat, 0.1)
+
+    assert raft.commit == 0
+    assert raft.voteless
+    assert work(raft)[0].messages[0].voteless
+
+
+def test_heartbeat_commits_what_was_acknowledged() -> None:
+    raft = member(1, 2, 2, term=3)
+    raft.step(Message(MessageKind.HEARTBEAT, "b", "a", 3, log_term=2, commit=2), 0.1)
+
+    assert (raft.commit, raft.voteless) == (2, False)
+
+
 def test_compaction_keeps_no_more_of_the_log_than_may_stay_in_memory() -> None:
     raft = alone(Config("a", max_retained_bytes=1000))
     raft.propose([bytes(300)] * 10, 0.0)
