@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 256 << 10
 DRAIN_TIMEOUT_S = 10.0
 """A receiver that takes nothing for so long is given up; Raft tries again."""
+CHUNK_TIMEOUT_S = 30.0
+"""A sender that says nothing for so long in the middle is given up."""
 DONE_TIMEOUT_S = 60.0
 """For checking and syncing a whole snapshot on the other side."""
 UNWRITTEN_BYTES_MAX = 4 << 20
@@ -199,12 +201,16 @@ class _Receiving:
         if self._unwritten > UNWRITTEN_BYTES_MAX:
             self._connection.pause_reading()
 
+    async def _next(self) -> Chunk | None:
+        async with asyncio.timeout(CHUNK_TIMEOUT_S):
+            return await self._frames.get()
+
     async def _write(self, begin: Begin, message: Message) -> None:
         assert message.snapshot is not None
         inbox = self._inbox
         intake = inbox.store.receive(begin.id)
         try:
-            while (chunk := await self._frames.get()) is not None:
+            while (chunk := await self._next()) is not None:
                 await inbox.run(intake.add, chunk.data)
                 self._unwritten -= len(chunk.data)
                 if self._unwritten < UNWRITTEN_BYTES_MAX // 2:

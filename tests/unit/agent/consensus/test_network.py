@@ -209,6 +209,18 @@ async def test_snapshot_out_of_order_is_hung_up_on_and_leaves_nothing(
         assert two.received == []
 
 
+async def test_sender_that_falls_silent_is_hung_up_on_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("callboard.agent.consensus.transfer.CHUNK_TIMEOUT_S", 0.1)
+    async with two_ends() as (one, two):
+        dialed = await raw(one, two, Channel.SNAPSHOT)
+        for kind, body in ((BEGIN, begin()), (CHUNK, chunk())):
+            dialed.connection.send(kind, body)
+        await eventually(lambda: dialed.connection.closed)
+        await eventually(lambda: two.disk.names() == [])
+
+
 async def test_newer_snapshot_ends_the_one_before() -> None:
     async with two_ends() as (one, two):
         first = await raw(one, two, Channel.SNAPSHOT)
