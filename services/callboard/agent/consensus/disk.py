@@ -138,7 +138,7 @@ class LocalDisk:
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises DirectoryInUse if another process has it open, or OSError."""
         self._path = path
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_durably(path)
         self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,6 +171,20 @@ class LocalDisk:
         if self._directory >= 0:
             os.close(self._directory)
             self._directory = -1
+
+
+def _make_durably(path: Path) -> None:
+    """Make a directory and those above it that are missing: no power cut takes it away again,
+    with all that is durable in it."""
+    if path.is_dir():
+        return
+    _make_durably(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
 
 
 class _Content:

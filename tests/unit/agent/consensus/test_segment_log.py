@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,19 @@ def test_error_of_the_file_system_reaches_the_caller(tmp_path: Path) -> None:
     local = LocalDisk(tmp_path / "r")
     with pytest.raises(FileNotFoundError):
         local.open("none")
+
+
+def test_new_directories_are_durable_in_those_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+    )
+    LocalDisk(tmp_path / "new" / "raft").close()
+    assert synced == [tmp_path, tmp_path / "new"]
+    LocalDisk(tmp_path / "new" / "raft").close()
+    assert len(synced) == 2
 
 
 def test_directory_is_locked_for_one_owner(tmp_path: Path) -> None:
