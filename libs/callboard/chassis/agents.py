@@ -13,7 +13,7 @@ from callboard.chassis.listeners import default_port
 
 def agent_urls(value: str, *, secure: bool) -> tuple[str, ...]:
     """The URLs of a list separated by commas. Raises ValueError with a text for the user."""
-    named = [word.strip().rstrip("/") for word in value.split(",") if word.strip()]
+    named = [word.strip() for word in value.split(",") if word.strip()]
     if not named:
         raise ValueError("-catalog names no agent")
     return tuple(_url(word, secure=secure) for word in named)
@@ -30,5 +30,5 @@ def _url(word: str, *, secure: bool) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"-catalog: {word!r} is no http or https URL")
     if "://" in word or given is not None:
-        return url
+        return url.rstrip("/")
     return f"{url}:{default_port('agent', port)}"
