@@ -54,7 +54,12 @@ class Fileserver:
         except CredentialsError as problem:
             raise StartRefused(str(problem)) from problem
         self._count_certificates(credentials, own=identity is None)
-        await self._listen(life, credentials, router=None)
+        router = None
+        if settings.catalog:
+            from callboard.fileserver.routes.opening import open_routes  # noqa: PLC0415 - aiohttp
+
+            router = open_routes(settings, identity, life, self.metrics)
+        await self._listen(life, credentials, router)
 
     async def _listen(
         self, life: Lifecycle, credentials: Credentials, router: Router | None

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from callboard.catalog.durations import DurationError, parse_duration
+from callboard.chassis.agents import agent_urls
 from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
 from callboard.chassis.identity import IdentitySettings, identity_flags, identity_settings, material
 from callboard.chassis.listeners import default_port
 from callboard.chassis.logs import level_of
 from callboard.fileserver.entries import CSP
 from callboard.fileserver.limits import Limits
+from callboard.pki.roles import trust_domain
 
 CERTIFICATE = "server.crt.pem"
 KEY = "server.private_key.pem"
@@ -51,6 +53,12 @@ FLAGS = FlagSet(
         *identity_flags(),
         repeated("allowed-host", "A further Host to answer to, besides the certificates' names, "
                  "localhost and addresses; `*.example.com`, or `*` for any."),
+        text("catalog", "Agents, separated by commas (URLs or names): /v1, /hub and /media are "
+             "forwarded to instances found in their catalog."),
+        switch("allow-writes", "Forward writes below /v1 too, from own pages and tools."),
+        repeated("allowed-origin", "A page that may write from another site (https://example.com)."),
+        text("datacenter", "Datacenter in other programs' certificates.", "dc1"),
+        text("domain", "Domain in them.", "consul."),
         switch("spa", "Answer paths of pages that are not there with /index.html."),
         text("index", "listing: show a folder without index.html as a list."),
         text("csp", "Content-Security-Policy of what is served.", CSP),
@@ -84,6 +92,13 @@ class FileserverSettings:
     crl: Path | None = None
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     allowed_hosts: tuple[str, ...] = ()
+    catalog: tuple[str, ...] = ()
+    """URLs of agents; without any nothing is forwarded."""
+    allow_writes: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    trust_domain: str = "dc1.consul"
+    source: str = ""
+    """Local address of connections to other programs; "" lets the system choose."""
     spa: bool = False
     listings: bool = False
     csp: str = CSP
@@ -97,7 +112,7 @@ class FileserverSettings:
 def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
     """The settings of a command line. Raises SettingsError.
 
-    Of the environment: BIND, LOG_LEVEL, PUBLIC_HOST, IDENTITY, EXCHANGE, MUTUAL_TLS.
+    Of the environment: BIND, LOG_LEVEL, PUBLIC_HOST, SOURCE, IDENTITY, EXCHANGE, MUTUAL_TLS.
     """
     if parsed.args:
         raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
@@ -109,6 +124,8 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
     try:
         level_of(log_level)
         identity = identity_settings(parsed, environ)
+        named = parsed.text("catalog")
+        catalog = agent_urls(named, secure=identity.given) if named else ()
     except ValueError as problem:
         raise SettingsError(str(problem)) from None
     if parsed.text("index") not in ("", "listing"):
@@ -128,6 +145,11 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
         crl=_path(parsed.text("crl")),
         identity=identity,
         allowed_hosts=(*parsed.values("allowed-host"), *([public_host] if public_host else [])),
+        catalog=catalog,
+        allow_writes=parsed.switch("allow-writes"),
+        allowed_origins=parsed.values("allowed-origin"),
+        trust_domain=trust_domain(parsed.text("datacenter"), parsed.text("domain")),
+        source=environ.get("SOURCE", ""),
         spa=parsed.switch("spa"),
         listings=parsed.text("index") == "listing",
         csp=csp,
