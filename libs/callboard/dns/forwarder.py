@@ -18,7 +18,8 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 
-from callboard.dns.loops import PROBE_INTERVAL_S, Address, LoopWatch
+from callboard.dns.loops import PROBE_INTERVAL_S, LoopWatch
+from callboard.dns.recursors import Address
 from callboard.dns.wire import HEADER, QR, TC, Query, Rcode, parse
 
 log = logging.getLogger(__name__)
@@ -31,24 +32,6 @@ SPELLINGS_MAX = 16
 """Questions in flight for one name and type that differ in flags, case or EDNS."""
 
 _MOVE_ON = frozenset({Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED, Rcode.FORMERR})
-
-
-def recursor_address(text: str) -> Address:
-    """ "ip", "ip:port" or "[ip]:port" as (ip, port). Raises ValueError."""
-    host, port = text, "53"
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or port
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.inet_pton(family, host)
-    except OSError:
-        raise ValueError(f"recursor {text!r} is no IP address") from None
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"recursor {text!r} has no valid port")
-    return host, int(port)
 
 
 class RecursorForwarder:

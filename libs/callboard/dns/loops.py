@@ -10,53 +10,20 @@ its name comes back no more.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from callboard.dns.names import to_wire
+from callboard.dns.recursors import Address
 from callboard.dns.wire import CLASS_IN, HEADER, QUESTION_TAIL, RD, Type
 
 log = logging.getLogger(__name__)
-
-Address = tuple[str, int]
 
 PROBE_INTERVAL_S = 60.0
 PROBE_DOMAIN = "loop.example."
 """Names below are asked for like any other (RFC 6761, 6.5); `test.` many recursors keep to
 themselves."""
-
-WILDCARDS = frozenset({"0.0.0.0", "::"})
-LOOPBACKS = ("127.0.0.1", "::1")
-
-
-def without_own(recursors: Iterable[Address], addresses: Iterable[str], port: int) -> list[Address]:
-    """The recursors, each once, that are not the server at these IP addresses and this port.
-
-    Of a wildcard only the loopback addresses are sure to be its own: another (Docker's 127.0.0.11)
-    may lead elsewhere all the same.
-    """
-    own = set(addresses)
-    if own & WILDCARDS:
-        own.update(LOOPBACKS)
-    own = {_plain(text) for text in own}
-    kept = []
-    for host, number in dict.fromkeys(recursors):
-        if number == port and _plain(host) in own:
-            log.warning("a recursor is this server itself: left out", extra={"at": (host, number)})
-        else:
-            kept.append((host, number))
-    return kept
-
-
-def _plain(text: str) -> str:
-    """An address in its one spelling, without a zone; IPv4 mapped to IPv6 as IPv4."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:  # (a host name is not resolved here)
-        return text
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class LoopWatch:

@@ -12,13 +12,19 @@ TTL_MAX_S = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Soa:
-    """The numbers of the SOA record (Consul: dns_config.soa), in seconds."""
+    """The numbers of the SOA record (Consul: dns_config.soa), in seconds. Raises ValueError for
+    one that the record does not hold."""
 
     refresh_s: int = 3600
     retry_s: int = 600
     expire_s: int = 86400
     min_ttl_s: int = 0
     """Also the TTL of the SOA itself, and so of every negative answer (RFC 2308, 5)."""
+
+    def __post_init__(self) -> None:
+        for seconds in (self.refresh_s, self.retry_s, self.expire_s, self.min_ttl_s):
+            if not 0 <= seconds <= TTL_MAX_S:
+                raise ValueError(f"an SOA of {seconds} s: not between 0 and {TTL_MAX_S}")
 
 
 @dataclass(frozen=True, slots=True)

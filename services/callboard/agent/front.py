@@ -24,8 +24,8 @@ from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
 from callboard.catalog.discovery import DiscoveryView
 from callboard.chassis.metrics import LoopLag, Metrics
-from callboard.dns.forwarder import RecursorForwarder, recursor_address
-from callboard.dns.loops import WILDCARDS, without_own
+from callboard.dns.forwarder import RecursorForwarder
+from callboard.dns.recursors import WILDCARDS, recursor_address, without_own
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import TTL_MAX_S, DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
@@ -223,7 +223,7 @@ def dns_settings(settings: AgentSettings) -> DnsSettings:
         domain=settings.domain,
         alt_domain=settings.alt_domain,
         node_ttl_s=_ttl(dns.node_ttl_s),
-        service_ttl_s={name: _ttl(ttl_s) for name, ttl_s in dns.service_ttl_s.items()},
+        service_ttl_s={name.lower(): _ttl(ttl_s) for name, ttl_s in dns.service_ttl_s.items()},
         only_passing=dns.only_passing,
         udp_answer_limit=dns.udp_answer_limit,
         a_record_limit=dns.a_record_limit,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from callboard.dns.forwarder import RecursorForwarder, recursor_address
-from callboard.dns.loops import without_own
+from callboard.dns.forwarder import RecursorForwarder
+from callboard.dns.recursors import recursor_address, without_own
 from callboard.dns.settings import DnsSettings
 
 RESOLV_CONF = "/etc/resolv.conf"

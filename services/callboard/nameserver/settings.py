@@ -11,8 +11,8 @@ from callboard.catalog.durations import DurationError, parse_duration
 from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
 from callboard.chassis.listeners import check_plain, default_port
 from callboard.chassis.logs import level_of
-from callboard.dns.forwarder import recursor_address
 from callboard.dns.names import Domains
+from callboard.dns.recursors import recursor_address
 from callboard.dns.settings import TEN_YEARS_S, TTL_MAX_S, DnsSettings
 
 MODES = ("feed", "poll")

@@ -28,6 +28,11 @@ def test_names_are_answered_without_a_leader_for_as_long_as_told(
     assert dns_settings(replace(development(), dns=dns)).max_stale_s == max_stale_s
 
 
+def test_names_of_services_in_the_settings_may_be_of_any_case() -> None:
+    dns = DnsSettings(service_ttl_s={"Web": 7.0})
+    assert dns_settings(replace(development(), dns=dns)).service_ttl("web") == 7
+
+
 @pytest.mark.parametrize(
     ("recursor", "listens", "asked"),
     [

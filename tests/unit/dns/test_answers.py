@@ -12,7 +12,7 @@ from tests.harness.farm import Farm, article_farm
 
 from callboard.catalog.objects import Weights
 from callboard.dns.responder import Responder
-from callboard.dns.settings import DnsSettings
+from callboard.dns.settings import DnsSettings, Soa
 
 WEB_A = ["web.service.consul. 0 IN A 10.0.0.1", "web.service.consul. 0 IN A 10.0.0.4"]
 
@@ -321,6 +321,13 @@ def test_alias_follows_a_change_of_its_target() -> None:
     farm.node_at("agent-1", "10.9.9.9")
     reply = ask(send, query("alias.node.consul", "A"))
     assert "agent-1.node.consul. 0 IN A 10.9.9.9" in lines(reply.answer)
+
+
+@pytest.mark.parametrize("number", ["refresh_s", "retry_s", "expire_s", "min_ttl_s"])
+@pytest.mark.parametrize("seconds", [-1, 1 << 31])
+def test_soa_that_a_record_does_not_hold_is_refused(number: str, seconds: int) -> None:
+    with pytest.raises(ValueError, match="SOA"):
+        Soa(**{number: seconds})
 
 
 def test_ttls_by_node_and_service() -> None:

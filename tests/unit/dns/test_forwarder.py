@@ -14,7 +14,8 @@ import dns.rcode
 import pytest
 from tests.harness.dnscase import lines, query
 
-from callboard.dns.forwarder import RecursorForwarder, recursor_address
+from callboard.dns.forwarder import RecursorForwarder
+from callboard.dns.recursors import recursor_address
 
 Reply = Callable[[bytes], Iterator[bytes]]
 

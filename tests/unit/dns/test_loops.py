@@ -18,7 +18,8 @@ from tests.harness.eventually import eventually
 from tests.harness.farm import article_farm
 
 from callboard.dns.forwarder import SPELLINGS_MAX, RecursorForwarder
-from callboard.dns.loops import LoopWatch, without_own
+from callboard.dns.loops import LoopWatch
+from callboard.dns.recursors import without_own
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings
 from callboard.nameserver.forwarder import forwarder as made_forwarder

@@ -15,10 +15,12 @@ from callboard.agent.configuration.files import ConfigurationError
 from callboard.agent.settings import OFF, AgentSettings
 from callboard.chassis.listeners import PlainRefused, check_plain
 from callboard.chassis.logs import level_of
+from callboard.dns.names import Domains
+from callboard.dns.recursors import recursor_address
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _DATACENTER = re.compile(r"[a-z0-9_-]{1,63}")
-_DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62}\.?)*")
+_DOMAIN = re.compile(r"[a-z0-9_][a-z0-9_-]*(\.[a-z0-9_-]+)*\.?")
 _META_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 NAME_CHARACTERS_MAX = 253
@@ -45,6 +47,7 @@ def problems(settings: AgentSettings) -> Iterator[str]:
     yield from _ports(settings)
     yield from _networks(settings)
     yield from _plain(settings)
+    yield from _names(settings)
 
 
 def _identity(settings: AgentSettings) -> Iterator[str]:
@@ -173,6 +176,19 @@ def _networks(settings: AgentSettings) -> Iterator[str]:
             yield f"http_config.allow_write_http_from: {network!r} is not a network in CIDR form"
     if settings.pid_file is not None and not Path(settings.pid_file).absolute().parent.is_dir():
         yield f"pid_file: {settings.pid_file.parent} is not a directory"
+
+
+def _names(settings: AgentSettings) -> Iterator[str]:
+    """What only DNS knows to read: names that fit a packet, addresses of recursors."""
+    try:
+        Domains(settings.domain, settings.alt_domain)
+    except ValueError as problem:
+        yield f"domain: {problem}"
+    for recursor in settings.dns.recursors:
+        try:
+            recursor_address(recursor)
+        except ValueError as problem:
+            yield f"recursors: {problem}"
 
 
 def _plain(settings: AgentSettings) -> Iterator[str]:

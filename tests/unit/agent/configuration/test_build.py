@@ -122,6 +122,11 @@ def test_bootstrap_is_a_cluster_of_one() -> None:
         (["-config-dir=/nowhere"], "-config-dir /nowhere: not a directory"),
         (["-config-file=/"], "-config-file /: is a directory"),
         (["-pid-file=/nowhere/pid"], "pid_file: /nowhere is not a directory"),
+        (["-recursor=x"], "recursors: recursor 'x' is no IP address"),
+        (["-recursor=10.0.0.1:0"], "recursors: recursor '10.0.0.1:0' has no valid port"),
+        (["-domain", "a" * 60 + "!"], f"domain '{'a' * 60}!' is not a domain name"),
+        (["-domain", "a" * 64], "domain: a label of 64 octets"),
+        (["-domain", ".".join(["a" * 60] * 5)], "domain: a name of 306 octets"),
         (["-recursor=x", "-client=0.0.0.0"], "http would listen in the clear on 0.0.0.0, outside"),
     ],
 )
