@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import Callable, Iterable
+
+import msgspec
 
 from callboard.agent.http import views
 from callboard.agent.http.consistency import Reads
@@ -10,16 +14,20 @@ from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource, json_answer
 from callboard.agent.http.parameters import check_datacenter, other_peer, refuse_later, tags
 from callboard.agent.http.problems import ApiError
+from callboard.agent.ports import ProposalUnknown
 from callboard.catalog import render
 from callboard.catalog.authorizer import ALLOW_ALL, Authorizer
 from callboard.catalog.changes import WatchKey
-from callboard.catalog.commands import Command, Deregister, Register, encode_command
+from callboard.catalog.commands import Deregister, Register, encode_command
 from callboard.catalog.registration import deregister_from_request, register_from_request
 from callboard.serve import Answer, Outcome
 
 NODES = WatchKey("nodes")
 SERVICES = WatchKey("services")
 DENIED = "Permission denied"
+REQUEST_ID_BYTES = 16
+AGAIN_S = 0.05
+"""Before a registration whose fate nobody knows is asked for again."""
 
 
 class CatalogEndpoints:
@@ -63,10 +71,19 @@ class CatalogEndpoints:
             self._authorize_deregister(call.rights, command)
         return await self._propose(command)
 
-    async def _propose(self, command: Command) -> Answer:
-        applied = await self._context.engine.propose(
-            encode_command(command), self._context.hold_timeout_s
-        )
+    async def _propose(self, command: Register | Deregister) -> Answer:
+        """Ask again while nobody knows what became of it: by its id it is done once (I13)."""
+        command = msgspec.structs.replace(command, request_id=secrets.token_bytes(REQUEST_ID_BYTES))
+        body, clock = encode_command(command), asyncio.get_running_loop().time
+        until = clock() + self._context.hold_timeout_s
+        while True:
+            try:
+                applied = await self._context.engine.propose(body, max(0.001, until - clock()))
+                break
+            except ProposalUnknown:
+                if clock() + AGAIN_S >= until:
+                    raise
+                await asyncio.sleep(AGAIN_S)
         if isinstance(applied.value, str):
             raise ApiError(500, applied.value)
         return json_answer(b"true")

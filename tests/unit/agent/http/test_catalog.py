@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from callboard.agent.ports import Applied, ProposalUnknown
+from callboard.catalog.commands import Deregister
+
 if TYPE_CHECKING:
     from tests.unit.agent.http.conftest import Asked
 
@@ -53,6 +56,43 @@ async def test_empty_catalog_has_lists_that_are_empty_and_not_null(api: Asked) -
 async def test_index_is_never_0(api: Asked) -> None:
     for path in ("nodes", "services", "service/none", "node/none"):
         assert (await api.get(f"/v1/catalog/{path}")).header("X-Consul-Index") == "1"
+
+
+async def test_registration_whose_answer_was_lost_is_asked_again_and_done_once(
+    api: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = api.site.engine
+    propose, first = engine.propose, True
+
+    async def lose_the_first_answer(command: bytes, timeout_s: float = 7.0) -> Applied:
+        nonlocal first
+        if not first:
+            return await propose(command, timeout_s)
+        first = False
+        await propose(command, timeout_s)
+        api.site.commit(Deregister("n1"))  # somebody else's, later than ours
+        raise ProposalUnknown("the leader is gone")
+
+    monkeypatch.setattr(engine, "propose", lose_the_first_answer)
+    await register(api, "n1")
+    assert not first
+    assert (await api.get("/v1/catalog/service/web")).json == []
+
+
+async def test_registration_whose_fate_nobody_learns_in_time_is_answered_500(
+    api: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def never(command: bytes, timeout_s: float = 7.0) -> Applied:
+        nonlocal asked
+        asked += 1
+        raise ProposalUnknown("nobody knows")
+
+    monkeypatch.setattr(api.site.engine, "propose", never)
+    answer = await api.put("/v1/catalog/register", '{"Node": "n1", "Address": "10.0.0.1"}')
+    assert (answer.status, answer.body) == (500, b"leadership lost while committing log")
+    assert asked > 1
 
 
 async def test_registration_is_visible_when_answered(api: Asked) -> None:
