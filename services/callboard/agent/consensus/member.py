@@ -358,8 +358,12 @@ class RaftMember:
         self._pump()
 
     def _applied(self, index: int) -> None:
-        self.core.applied_to(index)
-        self._hooks.after_slice(index)
+        try:
+            self.core.applied_to(index)
+            self._hooks.after_slice(index)
+        except Exception as problem:
+            # (a slice of its own is nobody's callee: the loop would log this and go on)
+            self.fail(problem)
 
     def _commit_hint(self) -> int:
         return min(self.core.commit, self.core.stable_index)
@@ -419,9 +423,13 @@ class RaftMember:
         if self.dead:
             return
         now = self._now()
-        if paused:
-            self.core.resume(now)
-        self._look_at_disk(now)
+        try:
+            if paused:
+                self.core.resume(now)
+            self._look_at_disk(now)
+        except Exception as problem:
+            self.fail(problem)
+            return
         self._tick(now)
 
     def _tick(self, now: float) -> None:

@@ -15,6 +15,7 @@ from tests.harness.raft_cluster import FAST, Server, cluster
 from callboard.agent.consensus.disk import MemoryDisk
 from callboard.agent.consensus.state_hashes import StateDiverged, StateHashes
 from callboard.agent.ports import EngineError
+from callboard.raft.errors import InvariantBroken
 
 ALONE = replace(FAST, bootstrap_expect=1)
 
@@ -119,6 +120,29 @@ async def test_standstill_of_the_loop_causes_no_election() -> None:
             await leader.driver.propose(b"still here")
         assert leader.driver.term == term
         assert await made.leader() is leader
+
+
+@pytest.mark.parametrize("broken", ["resume", "applied_to"])
+async def test_broken_invariant_stops_the_member_wherever_it_is_found(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster(1, ALONE) as made:
+        server = made.servers[0]
+        await server.driver.propose(b"one")
+        member = server.driver._member
+        assert member is not None
+
+        def found(*_: object) -> None:
+            raise InvariantBroken("I8", "injected")
+
+        monkeypatch.setattr(member.core, broken, found)
+        if broken == "resume":
+            member._draining = True
+            asyncio.get_running_loop().call_soon(member._drain, 0, True)
+        else:
+            asyncio.get_running_loop().call_soon(member._applied, member.applier.applied)
+        await eventually(lambda: server.fatal)
+        assert "I8" in server.fatal[0]
 
 
 async def test_state_hashes_are_compared_and_agree() -> None:
