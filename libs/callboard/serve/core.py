@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 TURN_S = 0.005
 """Work on requests in one turn of the loop."""
 
+METHODS = "OPTIONS,GET,HEAD,POST,PUT,DELETE,PATCH"
+"""What some path may allow; of a method that is none no path is known."""
+
 Peer = tuple[str, int]
 """A client's address and port."""
 Message = MutableMapping[str, Any]
@@ -93,7 +96,8 @@ class Core:
 
 def refusal(status: int, text: str) -> Answer:
     """A plain text error of the server itself."""
-    return Answer(status, text.encode(), content_type="text/plain; charset=utf-8")
+    headers = [("Allow", METHODS)] if status == 405 else []  # RFC 9110, 15.5.6
+    return Answer(status, text.encode(), headers, "text/plain; charset=utf-8")
 
 
 def log_refusal(client: str, path: str, answer: Answer) -> None:

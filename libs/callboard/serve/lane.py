@@ -95,7 +95,9 @@ class Exchange:
         self.started = True
         core = self.connection.core
         if self.refusal is not None:
-            self.connection.answer(self, self.refusal)
+            if self.route is not None:  # its answers have headers in common, this one too
+                self.as_request()
+            self.deliver(self.refusal)
         elif self.route is not None and core.fast_lane:
             try:
                 outcome = self.route.handler(self.as_request())

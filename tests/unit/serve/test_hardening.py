@@ -100,7 +100,9 @@ async def test_chunked_http_1_0_request_is_refused(serve: Serve) -> None:
 async def test_unknown_method_is_405(serve: Serve, method: str) -> None:
     async with serve() as site, connect(site.port) as client:
         await client.send(f"{method} /echo HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        assert (await client.answer()).status == 405
+        answer = await client.answer()
+        assert answer.status == 405
+        assert answer.header("Allow") == "OPTIONS,GET,HEAD,POST,PUT,DELETE,PATCH"
 
 
 async def test_head_above_the_limit_is_431(serve: Serve) -> None:

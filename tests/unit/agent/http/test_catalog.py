@@ -220,6 +220,8 @@ async def test_body_needs_no_content_type(api: Asked) -> None:
 async def test_oversize_body_is_413(api: Asked) -> None:
     answer = await api.put("/v1/catalog/register", b"x" * ((1 << 20) + 1))
     assert answer.status == 413
+    assert answer.header("Vary") == "Accept-Encoding"
+    assert answer.header("X-Consul-Default-Acl-Policy") == "allow"
 
 
 async def test_datacenters_lists_ours(api: Asked) -> None:
