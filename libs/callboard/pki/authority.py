@@ -250,16 +250,22 @@ class Authority:
     def _take_number(self, now: datetime) -> int:
         self._record.mkdir(mode=0o700, exist_ok=True)
         while True:
-            taken = {_number(path): path for path in self._record.glob("crl-*")}
+            taken = self._numbers()
             number = max(taken, default=0) + 1
             try:
                 with create(self._record / f"crl-{number}") as file:
                     file.write(_line(now))
             except FileExistsError:
                 continue
+            if max(self._numbers(), default=0) != number:
+                continue  # it was taken before, and removed by who took the next one
             for path in taken.values():
                 path.unlink(missing_ok=True)
             return number
+
+    def _numbers(self) -> dict[int, Path]:
+        """Those that were taken, at least the highest of them."""
+        return {_number(path): path for path in self._record.glob("crl-*")}
 
     def _long_expired(self, serial: int, moment: datetime) -> bool:
         found = self._of_serial(serial)
