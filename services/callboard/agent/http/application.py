@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callboard.agent.http.agent import AgentEndpoints
 from callboard.agent.http.agent_process import AgentProcessEndpoints
@@ -124,13 +124,16 @@ class _Documents:
 
     async def schema(self, call: Call) -> Answer:
         """OpenAPI 3."""
+        return json_answer(render.json(await self._description()))
+
+    async def _description(self) -> dict[str, Any]:
         await self.app.app()
         assert self._built is not None
-        return json_answer(render.json(await asyncio.to_thread(self._built.openapi)))
+        return await asyncio.to_thread(self._built.openapi)
 
     async def page(self, call: Call) -> Answer:
-        """Swagger's page; its script comes from a content delivery network."""
+        """One page of HTML that loads nothing else."""
         from callboard.agent.http import documents  # noqa: PLC0415 - slow to import
 
-        await self.app.app()
-        return Answer(200, documents.documentation_page(), content_type="text/html; charset=utf-8")
+        page = documents.documentation_page(await self._description())
+        return Answer(200, page, content_type="text/html; charset=utf-8")

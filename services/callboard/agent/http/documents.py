@@ -6,12 +6,13 @@ somebody asks for the documentation (or the fast lane is off).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request as HttpRequest
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import request_response
 
 from callboard.agent.http.frame import Resource
@@ -20,6 +21,16 @@ from callboard.serve import Dispatcher
 from callboard.serve.adapter import Endpoint, endpoint
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"]
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font-family: sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em }}
+table {{ border-collapse: collapse; width: 100% }}
+td {{ border-top: 1px solid #ccc; padding: .4em; vertical-align: top; width: 50% }}
+</style></head><body><h1>{title}</h1>
+<p>{description} For programs: <a href="openapi.json">openapi.json</a>.</p>
+{tables}</body></html>
+"""
 
 
 def build_application(resources: Iterable[Resource], routes: Dispatcher) -> FastAPI:
@@ -46,10 +57,26 @@ def build_application(resources: Iterable[Resource], routes: Dispatcher) -> Fast
     return app
 
 
-def documentation_page() -> bytes:
-    """The page at /docs."""
-    page: HTMLResponse = get_swagger_ui_html(openapi_url="/openapi.json", title="Callboard")
-    return bytes(page.body)
+def documentation_page(schema: Mapping[str, Any]) -> bytes:
+    """The page at /docs: an OpenAPI description as one HTML document, which loads nothing else."""
+    rows: dict[str, list[str]] = {}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            text = f"<b>{escape(operation['summary'])}</b>"
+            if description := operation.get("description"):
+                text += f"<br>{escape(description)}"
+            name = f"<code>{escape(method.upper())} {escape(path)}</code>"
+            rows.setdefault(operation["tags"][0], []).append(
+                f"<tr><td>{name}</td><td>{text}</td></tr>"
+            )
+    tables = "".join(
+        f"<h2>{escape(tag)}</h2><table>{''.join(lines)}</table>" for tag, lines in rows.items()
+    )
+    title = escape(f"{schema['info']['title']} {schema['info']['version']}")
+    page = _PAGE.format(
+        title=title, description=escape(schema["info"]["description"]), tables=tables
+    )
+    return page.encode()
 
 
 def _document(app: FastAPI, resource: Resource, serve: Endpoint) -> None:
