@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from callboard.agent.ports import EngineError, NotReady
-from callboard.agent.rpc import Peer, RpcClient, RpcError
+from callboard.agent.rpc import Peer, RpcError
 from callboard.agent.rpc.wire import ENCODER, decode_body
 from callboard.feed.copy import CatalogCopy, FeedSession
 from callboard.feed.source import FeedSource, TooManyReaders
@@ -29,6 +30,8 @@ SLICE_BYTES = 256 << 10
 """Of an answer, taken in between two turns of the loop."""
 STALE_LEADER_S = 10.0
 """A server that heard no leader for so long is left for another."""
+BEHIND_BEATS_MAX = 5
+"""So is one that says this often in a row, once a second, that it is behind our copy."""
 
 
 class Place(msgspec.Struct, array_like=True, frozen=True):
@@ -95,13 +98,19 @@ class FeedService:
         return bytes(collected.data)
 
 
+class Caller(Protocol):
+    """What of `RpcClient` is needed here."""
+
+    async def call(self, address: str, method: str, body: bytes, timeout_s: float) -> bytes: ...
+
+
 class FeedReader:
     """The client agent's side: keeps a copy, from whichever server answers."""
 
     def __init__(
         self,
         copy: CatalogCopy,
-        client: RpcClient,
+        client: Caller,
         servers: Callable[[], Sequence[str]],
     ) -> None:
         self._copy = copy
@@ -128,25 +137,31 @@ class FeedReader:
 
     async def _follow(self, address: str) -> None:
         """Ask one server for as long as it is of use."""
+        behind = 0
         try:
-            while await self._ask(address) < STALE_LEADER_S:
-                pass
+            while behind < BEHIND_BEATS_MAX:
+                beat = await self._ask(address)
+                if beat is None:
+                    continue
+                if beat.last_contact_ms / 1000 >= STALE_LEADER_S:
+                    return
+                behind = behind + 1 if beat.applied_index < self._copy.applied_index else 0
         except (RpcError, FeedError, EngineError, TimeoutError) as problem:
             log.info("feed of a server ended", extra={"addr": address, "error": str(problem)})
 
-    async def _ask(self, address: str) -> float:
-        """One call; answers how long ago that server heard its leader, in seconds (0: not told)."""
+    async def _ask(self, address: str) -> Heartbeat | None:
+        """One call, and what the server says of itself, if it does."""
         place = Place(self._copy.epoch, self._copy.applied_index if self._copy.ready else 0)
         body = await self._client.call(address, METHOD, ENCODER.encode(place), TIMEOUT_S)
         now = asyncio.get_running_loop().time()
-        session, age_s = FeedSession(self._copy), 0.0
+        session, beat = FeedSession(self._copy), None
         reader = FrameReader()
         for at in range(0, len(body), SLICE_BYTES):
             for received in reader.feed(body[at : at + SLICE_BYTES]):
                 session.receive(received, now)
                 if isinstance(received.frame, Heartbeat):
-                    age_s = received.frame.last_contact_ms / 1000
+                    beat = received.frame
             await asyncio.sleep(0)  # a whole catalog must not hold the loop
         if not session.complete:
             raise NotReady("the snapshot was cut short")
-        return age_s
+        return beat
