@@ -88,7 +88,7 @@ def test_a_check_of_a_service_nobody_defines_is_refused(place: str, tmp_path: Pa
 IDLE = {
     "acl": {"enabled": False, "default_policy": "allow", "tokens": {"agent": "x"}},
     "autopilot": {"cleanup_dead_servers": True},
-    "ca_file": "ca.pem",
+    "log_file": "agent.log",
     "config_entries": {"bootstrap": []},
     "connect": {"enabled": False},
     "disable_host_node_id": True,

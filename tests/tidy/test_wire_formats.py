@@ -147,7 +147,7 @@ def test_methods_are_told_whole() -> None:
         def __init__(self) -> None:
             self.names: set[str] = set()
 
-        def register(self, method: str, handler: object) -> None:
+        def register(self, method: str, handler: object, *, servers_only: bool = False) -> None:
             """Note the name."""
             self.names.add(method)
 

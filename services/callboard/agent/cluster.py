@@ -30,10 +30,13 @@ from callboard.agent.node_state import StateElsewhere, StateHere
 from callboard.agent.rpc import Dialer, LocalMember, RpcClient, RpcServer
 from callboard.agent.rpc.connection import join_address
 from callboard.agent.rpc.forwarding import ForwardingEngine
+from callboard.agent.rpc.security import RpcSecurity
 from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
 from callboard.agent.strangers import Strangers
 from callboard.chassis.metrics import Metrics
+from callboard.pki.live import LiveIdentity
+from callboard.pki.roles import trust_domain
 from callboard.swim.config import Config as SwimConfig
 from callboard.swim.config import SerfConfig, lan
 from callboard.swim.events import NameConflict
@@ -57,7 +60,9 @@ class Cluster:
         after_apply: Callable[[], None],
         fatal: Callable[[str], None],
         metrics: Metrics,
+        identity: LiveIdentity | None = None,
     ) -> None:
+        """`identity`: speak mutual TLS with other agents."""
         self._settings = settings
         self._store = store
         self._fatal = fatal
@@ -78,8 +83,10 @@ class Cluster:
             data.close()
             raise
         self.local = LocalMember(self.node_id, settings.node_name, settings.datacenter)
-        self.rpc = RpcServer(self.local)
-        self._dialer = Dialer(self.local, source_address=settings.source_address)
+        trust = trust_domain(settings.datacenter, settings.domain)
+        security = RpcSecurity(identity, trust) if identity is not None else None
+        self.rpc = RpcServer(self.local, security=security)
+        self._dialer = Dialer(self.local, source_address=settings.source_address, security=security)
         self.client = RpcClient(self._dialer)
         self.membership: Membership
         self._pressing: asyncio.Task[None] | None = None

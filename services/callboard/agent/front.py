@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -31,6 +32,7 @@ from callboard.dns.settings import TTL_MAX_S, DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
 from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders, UnknownFormat
 from callboard.feed.wire import Member as FedMember
+from callboard.pki.live import LiveIdentity
 from callboard.serve import FanOut, Limits, Request, Server, Stream, TimerWheel
 from callboard.swim.serf_members import SerfMember
 
@@ -48,7 +50,16 @@ UNHEARD_S = 5.0
 class Front:
     """HTTP and DNS of one agent."""
 
-    def __init__(self, settings: AgentSettings, store: StateStore, *, rng: random.Random) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        store: StateStore,
+        *,
+        rng: random.Random,
+        metrics: Metrics | None = None,
+        identity: LiveIdentity | None = None,
+    ) -> None:
+        """`identity`: open https, for other programs and for people with a certificate."""
         self._settings = settings
         self._store = store
         self._rng = rng
@@ -60,7 +71,9 @@ class Front:
         self._feed: FeedSource | None = None
         self._reader: FeedReader | None = None
         self._forwarder: RecursorForwarder | None = None
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
+        self._identity = identity
+        self._https: list[Server] = []
         self._lag = LoopLag(self.metrics)
         self._answers = self.metrics.counter(
             "callboard_http_answers", "HTTP answers by method and status", ("method", "status")
@@ -100,6 +113,7 @@ class Front:
         api = build_api(self._context(cluster, local, reload, leave))
         cluster.rpc.register("http", lambda peer, body: api.serve_forwarded(body))
         await self._open_http(api)
+        await self._open_https(api)
         await self._open_dns(cluster)
 
     async def stop(self) -> None:
@@ -112,30 +126,43 @@ class Front:
             await self._reader.stop()
         if self._feed is not None:
             self._feed.stop()
-        for http in self._http:
+        for http in (*self._http, *self._https):
             await http.stop(FINISH_S)
         self._wheel.close()
         await self._lag.stop()
 
     async def _open_http(self, api: Api) -> None:
         settings = self._settings
-        if settings.ports.http == OFF:
-            return
-        per_client = max(0, settings.http.max_connections_per_client)  # 0 and -1: no limit
-        limits = Limits(connections_per_client_max=per_client)
-        for address in settings.http_addresses:
-            server = Server(
-                api.app,
-                handlers=api.routes,
-                host=address,
-                port=settings.ports.http,
-                limits=limits,
-                wheel=self._wheel,
-                observe=self._observe,
-            )
-            await _named(server.start(), "http", address, settings.ports.http)
-            self._http.append(server)
-            log.info("http listens", extra={"address": f"{address}:{server.port}"})
+        if settings.ports.http != OFF:
+            for address in settings.http_addresses:
+                port = settings.ports.http
+                self._http.append(await self._listen(api, "http", address, port, None))
+
+    async def _open_https(self, api: Api) -> None:
+        settings = self._settings
+        if self._identity is not None and settings.ports.https != OFF:
+            context = self._identity.for_clients(client=ssl.CERT_REQUIRED, alpn=("http/1.1",))
+            for address in settings.https_addresses:
+                port = settings.ports.https
+                self._https.append(await self._listen(api, "https", address, port, context))
+
+    async def _listen(
+        self, api: Api, name: str, address: str, port: int, context: ssl.SSLContext | None
+    ) -> Server:
+        per_client = max(0, self._settings.http.max_connections_per_client)  # 0 and -1: no limit
+        server = Server(
+            api.app,
+            handlers=api.routes,
+            host=address,
+            port=port,
+            ssl_context=context,
+            limits=Limits(connections_per_client_max=per_client),
+            wheel=self._wheel,
+            observe=self._observe,
+        )
+        await _named(server.start(), name, address, port)
+        log.info("%s listens", name, extra={"address": f"{address}:{server.port}"})
+        return server
 
     def _observe(self, method: str, pattern: str, status: int, seconds: float) -> None:
         self._answers.inc(method if method in METHODS else "other", str(status))
@@ -192,7 +219,7 @@ class Front:
             http=settings.http,
             known_hosts=(socket.gethostname(),),
             hold_timeout_s=settings.rpc_hold_timeout_s,
-            allow_plain=settings.allow_plain,
+            allow_plain=settings.allow_plain and self._identity is None,
             forwarding=None if settings.server else _Forwarding(cluster),
             feed=None if feed is None else partial(_open_feed, feed, cluster.engine),
             reload=reload,

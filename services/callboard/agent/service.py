@@ -46,6 +46,9 @@ from callboard.agent.state.store import StateStore
 from callboard.catalog.definitions import Definitions
 from callboard.catalog.objects import Node
 from callboard.chassis import lifecycle, logs
+from callboard.chassis.identity import open_identity
+from callboard.chassis.metrics import Metrics
+from callboard.pki.live import LiveIdentity
 from callboard.raft.errors import InvariantBroken, UnsupportedEntry
 
 log = logging.getLogger(__name__)
@@ -81,8 +84,11 @@ class Agent:
         clock: Clock | None = None,
         fatal: Callable[[str], None] = log.critical,
         ended: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
+        identity: LiveIdentity | None = None,
     ) -> None:
-        """`fatal` is told why the process must leave; `ended` that a leave asks it to stop."""
+        """`fatal` is told why the process must leave; `ended` that a leave asks it to stop;
+        `identity` is how it proves itself to others, who are then asked to do the same."""
         self.settings = settings
         self._definitions = definitions or Definitions()
         self._fatal = fatal
@@ -95,7 +101,7 @@ class Agent:
         rng = random.SystemRandom()
         self.clock = clock or LoopClock()
         self.store = StateStore(settings.datacenter)
-        self.front = Front(settings, self.store, rng=rng)
+        self.front = Front(settings, self.store, rng=rng, metrics=metrics, identity=identity)
         self.cluster = Cluster(
             settings,
             self.store,
@@ -103,6 +109,7 @@ class Agent:
             after_apply=self.front.wake,
             fatal=fatal,
             metrics=self.front.metrics,
+            identity=identity,
         )
         self._journal = LocalJournal(settings.data_dir, on_fatal=fatal)
         self._states = CheckStates(self._journal, time.time)
@@ -274,13 +281,18 @@ def run(built: Built) -> int:
     """The program `callboard agent`: run until a signal; the exit code."""
 
     async def start(life: lifecycle.Lifecycle) -> None:
-        settings = built.settings
+        settings, metrics = built.settings, Metrics()
+        identity = await open_identity(
+            settings.identity, settings.node_name, life, metrics, [settings.advertise_address]
+        )
         try:
             agent = Agent(
                 settings,
                 built.definitions,
                 fatal=life.fatal,
                 ended=lambda: life.stop("left"),
+                metrics=metrics,
+                identity=identity,
             )
         except REFUSALS as problem:
             raise lifecycle.StartRefused(str(problem)) from problem

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from callboard.chassis.identity import IdentitySettings
+
 OFF = -1
 """A port that is not opened."""
 
@@ -190,6 +192,9 @@ class AgentSettings:
     """Intervals after which an agent that joined nobody leaves; 0 = never."""
     rejoin_after_leave: bool = False
     """Call the peers of last time even after a leave."""
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    """Key, certificate and CA: with one, agents and programs speak mutual TLS [identity, exchange,
+    cert_file, key_file, ca_file, crl_file, mutual_tls; IDENTITY, EXCHANGE, MUTUAL_TLS]."""
     encrypt_key: bytes = b""
     """Gossip's key, 16, 24 or 32 bytes; empty = gossip in the clear [encrypt, base64]."""
 

@@ -72,6 +72,13 @@ TABLE: tuple[AgentFlag, ...] = (
     _of("retry-max", "retry_max"),
     _of("rejoin", "rejoin_after_leave"),
     _of("encrypt", "encrypt"),
+    _of("identity", "identity"),
+    _of("exchange", "exchange"),
+    _of("cert-file", "cert_file"),
+    _of("key-file", "key_file"),
+    _of("ca-file", "ca_file"),
+    _of("crl-file", "crl_file"),
+    _of("mutual-tls", "mutual_tls"),
     _of("http-port", "ports.http"),
     _of("https-port", "ports.https"),
     _of("dns-port", "ports.dns"),
@@ -110,6 +117,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "ALLOWED_ORIGINS": "allowed_origins",
     "PUBLIC_HOST": "allowed_hosts",
     "LOG_LEVEL": "log_level",
+    "IDENTITY": "identity",
+    "EXCHANGE": "exchange",
+    "MUTUAL_TLS": "mutual_tls",
 }
 """Variables and the keys they set; lists are separated by commas. BIND is the default of
 client_addr too."""

@@ -67,6 +67,13 @@ _EFFECTIVE = (
         ("addresses.http", "instead of client_addr"),
         ("addresses.https", "instead of client_addr"),
         ("addresses.dns", "instead of client_addr"),
+        ("identity", "directory of this agent's key, certificate and CA"),
+        ("exchange", "directory shared with the issuer, which keeps identity filled"),
+        ("cert_file", "certificate, PEM, instead of identity"),
+        ("key_file", "its private key"),
+        ("ca_file", "CA certificates that other agents and programs must come from"),
+        ("crl_file", "revocation lists of those CAs"),
+        ("mutual_tls", "on, or off: agents and programs speak to each other in the clear"),
         ("encrypt", "gossip's key: 16, 24 or 32 bytes in base64"),
         (
             "dns_config.recursor_strategy",
@@ -97,7 +104,7 @@ _EFFECTIVE = (
         Kind.INT,
         ("bootstrap_expect", "servers that found the cluster together: 1, 3 or 5"),
         ("ports.http", "8500"),
-        ("ports.https", "off"),
+        ("ports.https", "8501 with an identity, else off"),
         ("ports.dns", "8600"),
         ("ports.server", "8300"),
         ("ports.serf_lan", "8301"),
@@ -164,8 +171,8 @@ _EFFECTIVE = (
 _WITHOUT_EFFECT = (
     *_idle(
         Kind.TEXT,
-        *("acl.default_policy", "acl.down_policy", "addresses.grpc", "ca_file", "cert_file"),
-        *("key_file", "log_file", "primary_datacenter"),
+        *("acl.default_policy", "acl.down_policy", "addresses.grpc"),
+        *("log_file", "primary_datacenter"),
     ),
     *_idle(
         Kind.BOOL,

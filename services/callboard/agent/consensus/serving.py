@@ -37,12 +37,12 @@ class ConsensusService:
     def register(self, server: RpcServer) -> None:
         """Register every method. Before the server listens."""
         server.register("status", self.status)
-        server.register("promise", self._driver.promise)
+        server.register("promise", self._driver.promise, servers_only=True)
         server.register("propose", self.propose)
-        server.register("propose_here", self.propose_here)
+        server.register("propose_here", self.propose_here, servers_only=True)
         server.register("read_index", self.read_index)
-        server.register("read_index_here", self.read_index_here)
-        server.register("state_hash", self.state_hash)
+        server.register("read_index_here", self.read_index_here, servers_only=True)
+        server.register("state_hash", self.state_hash, servers_only=True)
 
     async def status(self, peer: Peer, body: bytes) -> bytes:
         """A Status."""

@@ -1,7 +1,8 @@
 """GET /v1/internal/feed: where the catalog leaves the cluster, as one endless stream of frames.
 
-Between programs of the farm only: loopback clients on the plain port, everybody where a plain
-port was allowed to leave loopback, and peers with a certificate. The frames are `callboard.feed`'s.
+Between programs of the farm only: by role on the port of mutual TLS; on the plain port loopback
+clients, and everybody where a plain port may leave loopback and there is no mutual TLS. The frames
+are `callboard.feed`'s.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ from callboard.agent.http.context import ApiContext
 from callboard.agent.http.frame import Call, Resource
 from callboard.agent.http.problems import ApiError
 from callboard.chassis.guards import is_loopback
-from callboard.serve import Answer, Outcome, Streamed
+from callboard.pki.roles import AGENT, OPERATOR, SERVER, peer_of, trust_domain
+from callboard.serve import Answer, Outcome, Request, Streamed
 
 CONTENT_TYPE = "application/vnd.callboard.feed"
+READERS = frozenset(
+    {SERVER, AGENT, OPERATOR, "nameserver", "hub", "gateway", "fileserver", "sidecar"}
+)
+"""The roles that may read the feed."""
 CUT_BYTES = 64 << 20
 """A reader so far behind is cut, and begins anew."""
 
@@ -38,14 +44,15 @@ class FeedEndpoint:
     def read(self, call: Call) -> Outcome:
         """The stream, as long as its reader listens."""
         request = call.request
-        trusted = (
-            self._context.allow_plain
-            or request.peer_certificate is not None
-            or is_loopback(request.client[0])
-        )
-        if not trusted or not call.rights.operator_read():
+        if not self._trusts(request) or not call.rights.operator_read():
             raise ApiError(403, "the feed is for programs of the farm")
         if self._context.feed is None:
             raise ApiError(501, "this agent has no feed: ask a server")
         head = Answer(200, b"", [("Cache-Control", "no-store")], CONTENT_TYPE)
         return Streamed(head, self._context.feed(request), cut_bytes=CUT_BYTES)
+
+    def _trusts(self, request: Request) -> bool:
+        if request.peer_certificate is not None:
+            trust = trust_domain(self._context.datacenter, self._context.domain)
+            return bool(READERS & peer_of(request.peer_certificate, trust).roles)
+        return self._context.allow_plain or is_loopback(request.client[0])

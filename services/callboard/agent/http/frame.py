@@ -21,6 +21,7 @@ from callboard.agent.membership.log_limit import LogLimit
 from callboard.catalog import render
 from callboard.catalog.authorizer import Authorizer
 from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard
+from callboard.pki.roles import peer_of, trust_domain
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Frame:
         )
         self._origins = OriginGuard(http.allowed_origins)
         self._writers = WriteGuard(http.allow_write_http_from)
+        self._trust = trust_domain(context.datacenter, context.domain)
         self._edge_headers = [
             ("Vary", "Accept-Encoding"),
             ("X-Consul-Default-Acl-Policy", "allow"),
@@ -159,6 +161,9 @@ class Frame:
             return text_answer(
                 403, f'Host "{host[:256]}" is not one of this agent: see the setting allowed_hosts'
             )
+        certificate = request.peer_certificate
+        if certificate is not None and not peer_of(certificate, self._trust).roles:
+            return text_answer(403, f"the client's certificate has no role in {self._trust}")
         http = self._context.http
         for blocked in http.block_endpoints:
             if request.path.startswith(blocked):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from callboard.agent.rpc.errors import ProtocolError
@@ -100,6 +100,11 @@ class FramedConnection(asyncio.Protocol):
         """ "ip:port" of the other end."""
         name = self._transport.get_extra_info("peername") if self._transport else None
         return join_address(name[0], name[1]) if name else ""
+
+    @property
+    def certificate(self) -> Mapping[str, object] | None:
+        """The other side's verified certificate, as `getpeercert()` gives it; None in the clear."""
+        return self._transport.get_extra_info("peercert") if self._transport else None
 
     def accept_frames_up_to(self, limit: int) -> None:
         """Set the longest frame taken (the handshake's limit is small)."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from dataclasses import dataclass
 
 import msgspec
 
 from callboard.agent.rpc.connection import FramedConnection, FrameReceiver, split_address
 from callboard.agent.rpc.errors import ProtocolError, RpcUnreachable
+from callboard.agent.rpc.security import RpcSecurity
 from callboard.agent.rpc.wire import (
     ENCODER,
     FRAME_BYTES_MAX,
@@ -75,12 +75,13 @@ class Dialer:
         member: LocalMember,
         *,
         source_address: str = "",
-        ssl_context: ssl.SSLContext | None = None,
+        security: RpcSecurity | None = None,
     ) -> None:
-        """`source_address`: the IP address connections come from; "" = the system chooses."""
+        """`source_address`: the IP address connections come from; "" = the system chooses.
+        `security`: speak mutual TLS; without it in the clear."""
         self.member = member
         self._local = (source_address, 0) if source_address else None
-        self._ssl = ssl_context
+        self._security = security
 
     async def dial(
         self, address: str, channel: Channel, receiver: FrameReceiver | None = None
@@ -101,7 +102,8 @@ class Dialer:
             lambda: FramedConnection(handshake, None),
             host,
             port,
-            ssl=self._ssl,
+            ssl=self._security.dialling if self._security else None,
+            server_hostname=self._security.server_name if self._security else None,
             local_addr=self._local,
         )
         try:
@@ -118,6 +120,11 @@ class Dialer:
                 extra={"addr": address, "channel": str(channel), "reason": answer.reason},
             )
             raise RpcUnreachable(f"{address}: refused: {answer.reason}", sent=False)
+        if self._security is not None:
+            reason = self._security.refusal_of_listener(connection.certificate, answer.node_name)
+            if reason:
+                connection.abort(reason)
+                raise RpcUnreachable(f"{address}: {reason}", sent=False)
         if connection.closed:
             raise RpcUnreachable(f"{address}: closed after the handshake", sent=False)
         connection.accept_frames_up_to(FRAME_BYTES_MAX[channel])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -16,7 +15,8 @@ import msgspec
 
 from callboard.agent.rpc.calls import CallReceiver
 from callboard.agent.rpc.connection import FramedConnection, FrameReceiver, join_address
-from callboard.agent.rpc.errors import ProtocolError
+from callboard.agent.rpc.errors import ProtocolError, RpcError
+from callboard.agent.rpc.security import RpcSecurity
 from callboard.agent.rpc.wire import (
     ENCODER,
     FRAME_BYTES_MAX,
@@ -50,9 +50,10 @@ _HELLO = msgspec.msgpack.Decoder(Hello)
 class RpcServer:
     """Serves calls by registered handlers, and other channels by mounted factories."""
 
-    def __init__(self, member: LocalMember, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, member: LocalMember, *, security: RpcSecurity | None = None) -> None:
+        """`security`: speak mutual TLS; without it in the clear."""
         self.member = member
-        self._ssl = ssl_context
+        self._security = security
         self._handlers: dict[str, Handler] = {}
         self._channels: dict[Channel, ChannelFactory] = {Channel.RPC: self._serve_calls}
         self._connections: dict[FramedConnection, None] = {}
@@ -62,9 +63,12 @@ class RpcServer:
         self._logged_second = 0
         self._logged_lines = 0
 
-    def register(self, method: str, handler: Handler) -> None:
-        """Serve calls of `method`. The handler may raise RpcError: its text is the answer."""
-        self._handlers[method] = handler
+    def register(self, method: str, handler: Handler, *, servers_only: bool = False) -> None:
+        """Serve calls of `method`. The handler may raise RpcError: its text is the answer.
+
+        `servers_only`: calls of those whose certificate is no server's are refused.
+        """
+        self._handlers[method] = _for_servers(method, handler) if servers_only else handler
 
     def mount(self, channel: Channel, factory: ChannelFactory) -> None:
         """Give connections of `channel` to the receivers that `factory` makes."""
@@ -74,7 +78,12 @@ class RpcServer:
         """Listen. OSError if the address is taken."""
         self._loop = asyncio.get_running_loop()
         self._listener = await self._loop.create_server(
-            lambda: FramedConnection(None, self._made), host, port, ssl=self._ssl, backlog=256
+            lambda: FramedConnection(None, self._made),
+            host,
+            port,
+            ssl=self._security.listening if self._security else None,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self._security else None,
+            backlog=256,
         )
 
     @property
@@ -120,6 +129,11 @@ class RpcServer:
         answer = answer_hello(hello, self.member)
         if isinstance(answer, Welcome) and Channel(hello.channel) not in self._channels:
             answer = Refused(f"channel {hello.channel!r} is not served by this agent")
+        if isinstance(answer, Welcome) and self._security is not None:
+            reason = self._security.refusal(
+                connection.certificate, Channel(hello.channel), hello.node_name
+            )
+            answer = Refused(reason) if reason else answer
         if isinstance(answer, Refused):
             connection.send_raw(MAGIC + encode_frame(FrameKind.REFUSED, ENCODER.encode(answer)))
             connection.close(answer.reason)
@@ -128,7 +142,13 @@ class RpcServer:
         channel = Channel(hello.channel)
         connection.send_raw(MAGIC + encode_frame(FrameKind.WELCOME, ENCODER.encode(answer)))
         connection.accept_frames_up_to(FRAME_BYTES_MAX[channel])
-        peer = Peer(hello.node_id, hello.node_name, hello.cluster_id, connection.remote_address)
+        peer = Peer(
+            hello.node_id,
+            hello.node_name,
+            hello.cluster_id,
+            connection.remote_address,
+            self._security is None or self._security.is_server(connection.certificate),
+        )
         return self._channels[channel](peer, connection)
 
     def log_rejected(self, address: str, reason: str, name: str = "") -> None:
@@ -145,6 +165,15 @@ class RpcServer:
 
     def _serve_calls(self, peer: Peer, connection: FramedConnection) -> FrameReceiver:
         return CallReceiver(self._handlers, peer, connection)
+
+
+def _for_servers(method: str, handler: Handler) -> Handler:
+    async def guarded(peer: Peer, body: bytes) -> bytes:
+        if not peer.server:
+            raise RpcError(f"{method} is for servers of the catalog")
+        return await handler(peer, body)
+
+    return guarded
 
 
 class _Greeter:

@@ -148,6 +148,8 @@ class Peer:
     cluster_id: str
     address: str
     """"ip:port" of the connection's other end; for a dialled one, that of its listener."""
+    server: bool = True
+    """Its certificate is a server's; True in the clear, where nobody can tell."""
 
 
 T = TypeVar("T")

@@ -63,11 +63,18 @@ def ask_feed(site: ApiSite, client: str, certificate: dict[str, object] | None =
         return refused
 
 
-async def test_feed_is_for_loopback_peers_with_a_certificate_and_allowed_plain() -> None:
+def certificate(role: str, trust: str = "dc1.consul") -> dict[str, object]:
+    return {"subjectAltName": (("URI", f"spiffe://{trust}/svc/{role}"),)}
+
+
+async def test_feed_is_for_loopback_readers_by_role_and_allowed_plain() -> None:
     async with api_site(feed=lambda request: Frames()) as site:
         assert isinstance(ask_feed(site, "127.0.0.2"), Streamed)
         assert isinstance(ask_feed(site, "::1"), Streamed)
-        assert isinstance(ask_feed(site, "10.0.0.1", {"subject": ()}), Streamed)
+        assert isinstance(ask_feed(site, "10.0.0.1", certificate("hub")), Streamed)
+        nameless: dict[str, object] = {"subject": ()}
+        for stranger in (nameless, certificate("issuer"), certificate("hub", "dc2.consul")):
+            assert "for programs of the farm" in str(ask_feed(site, "127.0.0.1", stranger))
         assert "for programs of the farm" in str(ask_feed(site, "10.0.0.1"))
     async with api_site(feed=lambda request: Frames(), allow_plain=True) as site:
         assert isinstance(ask_feed(site, "10.0.0.1"), Streamed)
