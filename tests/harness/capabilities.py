@@ -115,6 +115,24 @@ CAPABILITIES = {
         _tool("dig", "bind9-dnsutils"),
         _tool("curl", "curl"),
         _tool("serf", "serf"),
+        _tool("openssl", "openssl"),
+        _tool("certtool", "gnutls-bin"),
+        _tool("gnutls-cli", "gnutls-bin"),
+        _tool("caddy", "caddy"),
+        _tool("chromium", "chromium"),
+        Capability(
+            "consul",
+            "the tool of HashiCorp (Debian 12: apt-get install consul)",
+            lambda: shutil.which("consul") is not None,
+            _never,
+        ),
+        Capability(
+            "nss-certutil",
+            "apt-get install libnss3-tools",
+            # Windows has another tool of the name certutil, but no modutil
+            lambda: all(map(shutil.which, ("certutil", "modutil"))),
+            _debian_root,
+        ),
     )
 }
 

@@ -89,7 +89,7 @@ class Authority:
             raise FileExistsError(17, "File exists", str(place))
         try:
             with create(key_place) as file:
-                file.write(certificates.key_pem(certificates.new_key()))
+                file.write(certificates.key_pem(certificates.new_key(), traditional=True))
         except FileExistsError:
             pass
         key = reading.read_key(key_place)

@@ -37,13 +37,13 @@ CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 class Constraints:
     """What a CA may sign for (RFC 5280 section 4.2.1.10): these and what is below them.
 
-    A kind that is empty is left unconstrained, so give all three.
+    A kind that is empty is left unconstrained, so give both. URIs are not constrained: Chromium
+    and the verifier of `cryptography` refuse every leaf with a URI from a CA that does so, and
+    whoever reads a role looks at the trust domain.
     """
 
     dns: tuple[str, ...]
     networks: tuple[Network, ...]
-    uris: tuple[str, ...]
-    """Host parts of URIs: "dc1.consul"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,16 @@ def new_key() -> Key:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_pem(key: Key) -> bytes:
-    """PKCS #8, not encrypted: the file's mode is its protection."""
+def key_pem(key: Key, *, traditional: bool = False) -> bytes:
+    """PKCS #8, or `traditional` SEC 1, which is all that Consul reads as the key of a CA.
+
+    Not encrypted: the file's mode is its protection.
+    """
     return key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        serialization.PrivateFormat.TraditionalOpenSSL
+        if traditional
+        else serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
 
@@ -225,7 +230,6 @@ def name_constraints(constraints: Constraints) -> x509.NameConstraints:
         permitted_subtrees=[
             *(x509.DNSName(name) for name in constraints.dns),
             *(x509.IPAddress(network) for network in constraints.networks),
-            *(x509.UniformResourceIdentifier(host) for host in constraints.uris),
         ],
         excluded_subtrees=None,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from cryptography import x509
 
@@ -33,7 +32,6 @@ PRIVATE: tuple[Network, ...] = (
 def constraints_for(
     domain: str = "consul",
     *,
-    datacenter: str = "dc1",
     networks: Iterable[Network] = PRIVATE,
     additional: Iterable[str] = (),
 ) -> Constraints:
@@ -49,9 +47,7 @@ def constraints_for(
             nets.append(network)
         else:
             dns.append(checked_name(one))
-    # a URI constraint without a leading dot means that host alone, with one what is below it
-    uris = (f"{datacenter}.{domain}", f".{domain}")
-    return Constraints(tuple(dict.fromkeys(dns)), tuple(dict.fromkeys(nets)), uris)
+    return Constraints(tuple(dict.fromkeys(dns)), tuple(dict.fromkeys(nets)))
 
 
 def network_of(text: str) -> Network | None:
@@ -78,7 +74,7 @@ def checked_name(text: str) -> str:
 def constraints_of(certificate: x509.Certificate) -> Constraints | None:
     """What a CA certificate permits; None when it has no constraints.
 
-    Raises ValueError for kinds of constraints that are not made here (excluded names, mail).
+    Raises ValueError for kinds of constraints that are not made here (excluded names, URIs).
     """
     try:
         found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
@@ -88,19 +84,18 @@ def constraints_of(certificate: x509.Certificate) -> Constraints | None:
         raise ValueError("the CA's name constraints exclude names: such are not understood here")
     dns: list[str] = []
     networks: list[Network] = []
-    uris: list[str] = []
     for one in found.permitted_subtrees or ():
         if isinstance(one, x509.DNSName):
             dns.append(one.value.lower())
-        elif isinstance(one, x509.UniformResourceIdentifier):
-            uris.append(one.value.lower())
         elif isinstance(one, x509.IPAddress) and isinstance(
             one.value, ipaddress.IPv4Network | ipaddress.IPv6Network
         ):
             networks.append(one.value)
         else:
-            raise ValueError(f"the CA's name constraints have a {type(one).__name__}: not known")
-    return Constraints(tuple(dns), tuple(networks), tuple(uris))
+            raise ValueError(
+                f"the CA's name constraints have a {type(one).__name__}: Chromium refuses such"
+            )
+    return Constraints(tuple(dns), tuple(networks))
 
 
 def outside(names: Names, constraints: Constraints | None) -> tuple[str, ...]:
@@ -120,8 +115,6 @@ def outside(names: Names, constraints: Constraints | None) -> tuple[str, ...]:
                 if network.version == address.version
             )
         ]
-    if constraints.uris:
-        wrong += [uri for uri in names.uris if not _host_permitted(uri, constraints.uris)]
     return tuple(wrong)
 
 
@@ -131,14 +124,6 @@ def _below_any(name: str, permitted: Iterable[str]) -> bool:
         name == one or name.endswith(f".{one}")
         for one in (each.removeprefix(".") for each in permitted)
     )
-
-
-def _host_permitted(uri: str, permitted: Iterable[str]) -> bool:
-    try:
-        host = (urlsplit(uri).hostname or "").lower()
-    except ValueError:
-        return False
-    return any(host.endswith(one) if one.startswith(".") else host == one for one in permitted)
 
 
 def _is_label(label: str) -> bool:

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from callboard.pki import certificates, constraints
-from callboard.pki.certificates import CLIENT_AUTH, SERVER_AUTH, Constraints, Key
+from callboard.pki.certificates import CLIENT_AUTH, SERVER_AUTH, Key
 from callboard.pki.contexts import Material, client_context, server_context
 from callboard.pki.roles import Names
 
@@ -256,8 +256,8 @@ def _check_path(
     name: str,
 ) -> None:
     """The library's judgement."""
-    between = [_without_uris(one) for one in chain[1:] if is_authority(one)]
-    policy = PolicyBuilder().store(Store([_without_uris(one) for one in authorities])).time(now)
+    between = [one for one in chain[1:] if is_authority(one)]
+    policy = PolicyBuilder().store(Store(list(authorities))).time(now)
     try:
         if purpose == CLIENT_AUTH:
             policy.build_client_verifier().verify(chain[0], between)
@@ -267,36 +267,6 @@ def _check_path(
     except (VerificationError, ValueError) as problem:
         text = str(problem).removeprefix("validation failed: ")
         raise NotAccepted(f"{common_name(chain[0].subject)} is not accepted: {text}") from problem
-
-
-def _without_uris(authority: x509.Certificate) -> x509.Certificate:
-    """A CA's certificate without its constraints on URIs, which are judged here already.
-
-    The library knows none of that kind and refuses the CA for them. It takes name and key of an
-    anchor, and does not look at its signature.
-    """
-    try:
-        permitted = constraints.constraints_of(authority)
-    except ValueError:
-        return authority
-    if permitted is None or not permitted.uris:
-        return authority
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(authority.subject)
-        .issuer_name(authority.issuer)
-        .public_key(authority.public_key())
-        .serial_number(authority.serial_number)
-        .not_valid_before(authority.not_valid_before_utc)
-        .not_valid_after(authority.not_valid_after_utc)
-    )
-    for extension in authority.extensions:
-        if not isinstance(extension.value, x509.NameConstraints):
-            builder = builder.add_extension(extension.value, extension.critical)
-    if permitted.dns or permitted.networks:
-        rest = Constraints(permitted.dns, permitted.networks, ())
-        builder = builder.add_extension(certificates.name_constraints(rest), critical=True)
-    return builder.sign(certificates.new_key(), certificates.HASH)
 
 
 def _subject(name: str) -> x509.DNSName | x509.IPAddress:

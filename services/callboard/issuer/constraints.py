@@ -11,13 +11,11 @@ import json
 from pathlib import Path
 
 from callboard.files import replace
-
 from callboard.issuer.settings import IssuerSettings, Network
 from callboard.pki.certificates import Constraints
-from callboard.pki.roles import trust_domain
 
 WANTED = "wanted.json"
-"""Constraints for the next CA: {"dns": [...], "networks": [...], "uris": [...]}."""
+"""Constraints for the next CA: {"dns": [...], "networks": [...]}."""
 
 LOOPBACK: tuple[Network, ...] = (
     ipaddress.ip_network("127.0.0.0/8"),
@@ -43,11 +41,7 @@ def wanted(settings: IssuerSettings) -> Constraints:
             dns.append(settings.public_host)
         else:
             networks.append(ipaddress.ip_network(address))
-    return Constraints(
-        tuple(dict.fromkeys(dns)),
-        tuple(dict.fromkeys(networks)),
-        (trust_domain(settings.datacenter, settings.domain),),
-    )
+    return Constraints(tuple(dict.fromkeys(dns)), tuple(dict.fromkeys(networks)))
 
 
 def write_wanted(directory: Path, constraints: Constraints) -> None:
@@ -56,7 +50,6 @@ def write_wanted(directory: Path, constraints: Constraints) -> None:
         {
             "dns": constraints.dns,
             "networks": [str(network) for network in constraints.networks],
-            "uris": constraints.uris,
         }
     )
     with replace(directory / WANTED, "w") as file:
@@ -71,7 +64,6 @@ def read_wanted(directory: Path) -> Constraints:
         return Constraints(
             tuple(map(str, found["dns"])),
             tuple(ipaddress.ip_network(each) for each in found["networks"]),
-            tuple(map(str, found["uris"])),
         )
     except (ValueError, KeyError, TypeError) as problem:
         raise ValueError(f"{path}: unreadable: {problem}") from problem

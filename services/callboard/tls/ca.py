@@ -29,7 +29,6 @@ FLAGS = FlagSet(
         flags.repeated(
             "additional-name-constraint", "DNS name, address or network to sign for as well."
         ),
-        flags.text("datacenter", "Datacenter of the cluster.", "dc1"),
         flags.number("days", "Days that the CA is valid for.", 1825),
         flags.text("directory", "Directory for the files.", "."),
         flags.text("domain", "Domain of the cluster.", "consul"),
@@ -81,8 +80,6 @@ def _constraints(parsed: Parsed) -> Constraints | None:
             raise UsageError("-name-constraint=false permits every name: there is none to add")
         return None
     try:
-        return constraints_for(
-            files.domain(parsed), datacenter=parsed.text("datacenter"), additional=additional
-        )
+        return constraints_for(files.domain(parsed), additional=additional)
     except ValueError as problem:
         raise UsageError(str(problem)) from problem

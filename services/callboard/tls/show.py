@@ -93,7 +93,7 @@ def _certificate(one: x509.Certificate, now: datetime) -> Rows:
         permitted = constraints.constraints_of(one)
         signs = "every name"
         if permitted is not None:
-            signs = ", ".join([*permitted.dns, *map(str, permitted.networks), *permitted.uris])
+            signs = ", ".join([*permitted.dns, *map(str, permitted.networks)])
         yield "signs for", signs
     else:
         names = verification.names_of(one)

@@ -102,7 +102,6 @@ def test_of_a_request_only_the_key_is_taken(tmp_path: Path) -> None:
         Names(dns=("hub-1", "www.example.com")),
         Names(dns=("notconsul",)),
         Names(dns=("hub-1",), addresses=(ipaddress.ip_address("8.8.8.8"),)),
-        Names(dns=("hub-1",), uris=("spiffe://evil.example/svc/server",)),
     ],
 )
 def test_names_outside_the_constraints_are_refused_before_signing(

@@ -17,15 +17,11 @@ from callboard.pki.verification import NotAccepted
 PERMITTED = Constraints(
     dns=("consul", "localhost", "agent-1"),
     networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fc00::/7")),
-    uris=("dc1.consul", ".consul"),
 )
 LABELS = st.sampled_from(["consul", "localhost", "agent-1", "a", "xconsul", "dc1", "org"])
 DNS = st.lists(LABELS, min_size=1, max_size=3).map(".".join)
 ADDRESSES = st.sampled_from(
     [ipaddress.ip_address(text) for text in ("127.0.0.1", "128.0.0.1", "::1", "fd00::5")]
-)
-URIS = st.sampled_from(
-    [f"spiffe://{host}/svc/hub" for host in ("dc1.consul", "dc2.consul", "consul", "evil.org")]
 )
 
 
@@ -41,13 +37,12 @@ def test_without_constraints_nothing_is_outside() -> None:
 @given(
     dns=st.lists(DNS, min_size=1, max_size=2),
     addresses=st.lists(ADDRESSES, max_size=2),
-    uris=st.lists(URIS, max_size=1),
 )
 def test_what_is_refused_here_openssl_refuses_too_and_nothing_else(
-    dns: list[str], addresses: list[Address], uris: list[str]
+    dns: list[str], addresses: list[Address]
 ) -> None:
     ca = AUTHORITY
-    leaf = ca.leaf(Names(("agent-1", *dns), tuple(addresses), tuple(uris)))
+    leaf = ca.leaf(Names(("agent-1", *dns), tuple(addresses)))
     ours = constraints.outside(verification.names_of(leaf.certificate), PERMITTED) == ()
     try:
         verification.rehearse([leaf.certificate], leaf.key, [ca.certificate], name="agent-1")
@@ -65,7 +60,6 @@ def test_those_for_a_domain_hold_it_localhost_and_private_networks() -> None:
         "Farm.", additional=["Cam.Example.org.", "203.0.113.9", "2001:db8::/32", "[::1]"]
     )
     assert made.dns == ("farm", "localhost", "cam.example.org")
-    assert made.uris == ("dc1.farm", ".farm")
     texts = [str(network) for network in made.networks]
     assert texts[:2] == ["127.0.0.0/8", "::1/128"]
     assert texts[-2:] == ["203.0.113.9/32", "2001:db8::/32"]

@@ -121,14 +121,6 @@ def test_a_servers_name_is_judged_by_the_cas_constraints(tmp_path: Path) -> None
         connect(server_context(files), client_context(files), "www.bank.example")
 
 
-def test_roles_of_another_trust_domain_are_judged_by_the_cas_constraints(tmp_path: Path) -> None:
-    ca = CA()
-    names = Names(dns=("agent-1",), uris=("spiffe://evil.example/svc/server",))
-    files = material(tmp_path, ca.leaf(names), ca)
-    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
-        connect(server_context(files), client_context(files), "agent-1")
-
-
 def test_a_mismatched_pair_is_an_error(files: Material) -> None:
     files.key.write_bytes(certificates.key_pem(certificates.new_key()))
     with pytest.raises(ssl.SSLError, match="KEY_VALUES_MISMATCH"):
