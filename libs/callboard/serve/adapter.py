@@ -55,6 +55,7 @@ async def as_request(http_request: HttpRequest) -> Request:
         await http_request.body(),
         scope["client"] or ("", 0),
         extension.get("peer_certificate"),
+        extension.get("peer"),
     )
 
 

@@ -124,6 +124,7 @@ class Cycle:
 
     def _scope(self) -> dict[str, Any]:
         exchange, connection = self._exchange, self._connection
+        shown = connection.shown
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -143,7 +144,8 @@ class Cycle:
             "state": {},
             "extensions": {
                 "callboard": {
-                    "peer_certificate": connection.peer_certificate,
+                    "peer_certificate": shown.certificate if shown is not None else None,
+                    "peer": shown.peer if shown is not None else None,
                     "abort": connection.transport.abort,
                 }
             },

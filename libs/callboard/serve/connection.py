@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -25,6 +24,7 @@ from callboard.serve.admission import body_bytes_max, examine, has_body
 from callboard.serve.core import Core, Peer, log_refusal, refusal
 from callboard.serve.exchange import Answer
 from callboard.serve.lane import Exchange, far_ahead
+from callboard.serve.peers import Shown, shown_by
 from callboard.serve.timerwheel import Timer
 from callboard.serve.wire import CONTINUE, head, header_key, tokens
 
@@ -46,7 +46,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config=config, server_state=state, app_state={}, _loop=core.loop)
         self.core = core
         self.peer = peer  # (as accepted: a socket that was reset does not know it any more)
-        self.peer_certificate: Mapping[str, object] | None = None
+        self.shown: Shown | None = None
         self.write_paused = False
         self._queue: deque[Exchange] = deque()
         self._reading: Exchange | None = None
@@ -78,8 +78,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.client = self.peer
-        if self.scheme == "https":
-            self.peer_certificate = transport.get_extra_info("peercert")
+        self.shown = shown_by(transport, self.core.trust, self.core.loop.time())
         transport.set_write_buffer_limits(high=self.core.limits.write_high_water_bytes)
         self.core.connections.add(self)
         self._watch()
@@ -343,7 +342,7 @@ class Connection(HttpToolsProtocol):
             tail += f"Content-Length: {length}\r\n"
         elif length is None and exchange.method != "HEAD" and answer.status not in (204, 304):
             tail += "Transfer-Encoding: chunked\r\n"
-        if self.core.stopping or (self.half_closed and self._all_answered(but=exchange)):
+        if self.core.ends(self) or (self.half_closed and self._all_answered(but=exchange)):
             exchange.keep_alive = False
         if not exchange.keep_alive:
             tail += "Connection: close\r\n"
@@ -490,11 +489,12 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self.core.wheel.cancel(self._timer)
             self._timer = None
-        self.core.connections.discard(self)
+        self.core.upgraded(self)
         self._deaf = True
         self.url = self._target
         raw = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in exchange.headers.items()]
         self.scope = cast("HTTPScope", {"method": exchange.method, "headers": raw})
+        self.app_state = {"peer": self.shown.peer if self.shown else None}
         self.handle_websocket_upgrade()
         if rest:
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)

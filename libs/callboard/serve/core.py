@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from callboard.serve.exchange import Answer, Dispatcher
 from callboard.serve.fanout import FanOut
 from callboard.serve.limits import Limits
+from callboard.serve.peers import Judge, Shown
 from callboard.serve.timerwheel import TimerWheel
 from callboard.serve.wire import DateLine
 
@@ -57,6 +58,11 @@ class Core:
     connections: set[Connection] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     on_lost: Callable[[Connection], None] | None = None
+    trust: str = ""
+    """The trust domain whose names give clients roles ("dc1.consul")."""
+    switched: dict[asyncio.Transport, Shown] = field(default_factory=dict)
+    """WebSockets whose client showed a certificate; some have ended already."""
+    _look_through_at: int = 64
     stopping: bool = False
     _turn_ends: float = 0.0
     """When what came in this turn of the loop has had its time; 0: nothing came in yet."""
@@ -78,6 +84,40 @@ class Core:
         self._turn_ends = time.monotonic() + TURN_S
         self.loop.call_soon(self._end_turn)
         return True
+
+    def ends(self, connection: Connection) -> bool:
+        """Whether the next answer of a connection is its last, for our own reasons."""
+        shown = connection.shown
+        return self.stopping or (shown is not None and shown.too_old(self.loop.time()))
+
+    def upgraded(self, connection: Connection) -> None:
+        """A connection is a WebSocket from now on."""
+        self.connections.discard(connection)
+        if connection.shown is not None:
+            if len(self.switched) >= self._look_through_at:
+                self._drop_ended()
+                self._look_through_at = max(64, 2 * len(self.switched))
+            self.switched[connection.transport] = connection.shown
+
+    def judge(self, judge: Judge) -> int:
+        """Cut the connections whose certificate is not accepted any more; how many."""
+        self._drop_ended()
+        standing = [(one.transport, one.shown) for one in self.connections if one.shown]
+        cut = 0
+        for transport, shown in (*standing, *self.switched.items()):
+            reason = judge(shown.der)
+            if reason is not None:
+                cut += 1
+                log.warning(
+                    "connection cut: the client's certificate is not accepted any more",
+                    extra={"node": shown.peer.node, "reason": reason},
+                )
+                transport.abort()
+        return cut
+
+    def _drop_ended(self) -> None:
+        standing = [(one, shown) for one, shown in self.switched.items() if not one.is_closing()]
+        self.switched = dict(standing)
 
     def _end_turn(self) -> None:
         self._turn_ends = 0.0

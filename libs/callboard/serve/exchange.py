@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from callboard.pki.roles import Peer
+
 
 @dataclass(slots=True)
 class Request:
@@ -26,6 +28,8 @@ class Request:
     body: bytes
     client: tuple[str, int]
     peer_certificate: Mapping[str, object] | None = None
+    peer: Peer | None = None
+    """Who showed a certificate, with what roles; None in the clear."""
 
 
 @dataclass(slots=True)

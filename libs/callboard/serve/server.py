@@ -17,10 +17,13 @@ from collections import Counter
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from callboard.chassis.logs import RateLimited
+from callboard.pki.accepting import HANDSHAKE_TIMEOUT_S, HANDSHAKES_MAX, Handshaker
 from callboard.serve.connection import Connection
 from callboard.serve.core import Asgi, Core, Observer, Peer
 from callboard.serve.exchange import Dispatcher
 from callboard.serve.limits import Limits, affordable
+from callboard.serve.peers import Judge
 from callboard.serve.timerwheel import TimerWheel
 
 log = logging.getLogger(__name__)
@@ -48,18 +51,29 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
+        trust: str = "",
         limits: Limits | None = None,
         wheel: TimerWheel | None = None,
         fast_lane: bool = True,
         websockets: bool = False,
         observe: Observer | None = None,
     ) -> None:
+        """`trust` is the trust domain whose names give clients with a certificate their roles."""
         self._app = app
         self._handlers = handlers
         self._host = host
         self._port = port
-        self._ssl = ssl_context
+        self._handshaker: Handshaker | None = None
+        self._trust = trust
         self._limits = limits or Limits()
+        if ssl_context is not None:
+            timeout_s = min(HANDSHAKE_TIMEOUT_S, self._limits.head_timeout_s)
+            self._handshaker = Handshaker(ssl_context, timeout_s=timeout_s)
+        self._failures = RateLimited(log)
+        self.handshakes_failed = 0
+        """TLS connections that did not come about."""
+        self.cut = 0
+        """Connections whose certificate ceased to be accepted."""
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._connections_max = affordable(self._limits.connections_max, descriptors)
         self._wheel = wheel
@@ -69,7 +83,7 @@ class Server:
         self._core: Core | None = None
         self._listeners: list[socket.socket] = []
         self._accepting: set[int] = set()
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adopting: dict[asyncio.Task[None], None] = {}
         self._clients: Counter[str] = Counter()
         self._quiet = asyncio.Event()
 
@@ -95,6 +109,7 @@ class Server:
             fast_lane=self._fast_lane,
             observe=self._observe,
             on_lost=self._lost,
+            trust=self._trust,
         )
         self._core = core
         self._state = ServerState()
@@ -147,6 +162,11 @@ class Server:
             core.wheel.close()
         self._core = None
 
+    def judge(self, judge: Judge) -> None:
+        """Cut the connections whose certificate is not accepted any more."""
+        if self._core is not None:
+            self.cut += self._core.judge(judge)
+
     # ------------------------------------------------------------------ accepting
 
     def _resume(self, listener: socket.socket) -> None:
@@ -197,21 +217,26 @@ class Server:
             accepted.close()
             return
         self._clients[client] += 1
+        if self._handshaker is not None and len(self._adopting) >= HANDSHAKES_MAX:
+            next(iter(self._adopting)).cancel()  # the oldest: an honest one takes milliseconds
         task = core.loop.create_task(self._adopt(core, accepted, peer))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
+        self._adopting[task] = None
+        task.add_done_callback(lambda done: self._adopting.pop(done, None))
 
     async def _adopt(self, core: Core, accepted: socket.socket, peer: Peer) -> None:
+        def made() -> Connection:
+            return Connection(core, self._config, self._state, peer)
+
         try:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await core.loop.connect_accepted_socket(
-                lambda: Connection(core, self._config, self._state, peer),
-                accepted,
-                ssl=self._ssl,
-                ssl_handshake_timeout=self._limits.head_timeout_s if self._ssl else None,
-            )
-        except (OSError, ssl.SSLError, asyncio.CancelledError) as problem:
-            log.info("connection failed", extra={"client": peer[0], "reason": str(problem)})
+            if self._handshaker is not None:
+                await self._handshaker.adopt(made, accepted)
+            else:
+                await core.loop.connect_accepted_socket(made, accepted)
+        except (OSError, asyncio.CancelledError) as problem:
+            self.handshakes_failed += self._handshaker is not None
+            told = {"client": peer[0], "reason": str(problem) or "given up"}
+            self._failures.log(logging.INFO, peer[0], "connection failed", told)
             self._forget(peer[0])
             accepted.close()
 

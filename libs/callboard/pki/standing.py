@@ -1,0 +1,123 @@
+"""Connections that stand when trust changes: their certificates are judged again.
+
+TLS judges at the handshake only; a peer that is revoked the minute after would stay for as long as
+its connection. `Standing` reads the files anew when they change and asks whoever holds connections
+to end those whose certificate was revoked, has expired, or comes from a CA that is gone. A list
+that is merely out of date ends nothing: new connections are refused by then, and cutting the old
+ones too would turn an issuer's outage into everybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from callboard.pki import reading, verification
+from callboard.pki.live import POLL_S, LiveIdentity
+
+log = logging.getLogger(__name__)
+
+Judge = Callable[[bytes], str | None]
+"""Why a certificate (DER) is not accepted any more; None while it is."""
+ACCEPTED_MAX = 4096
+"""Certificates whose judgement is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    authorities: tuple[x509.Certificate, ...]
+    lists: tuple[x509.CertificateRevocationList, ...]
+
+
+class Standing:
+    """Judges what was accepted once by what an identity's files say now."""
+
+    def __init__(
+        self,
+        live: LiveIdentity,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._live = live
+        self._now = now
+        self._holders: list[Callable[[Judge], object]] = []
+        self._generation = -1
+        self._trust = _Trust((), ())
+        self._accepted: dict[bytes, datetime] = {}
+        """By the files as they are: certificate -> until when."""
+
+    def watch(self, holder: Callable[[Judge], object]) -> None:
+        """Have `holder` end its connections whose certificate the judge says something about."""
+        self._holders.append(holder)
+
+    def look(self) -> None:
+        """Judge all now. Never raises: with files that cannot be read nothing is ended."""
+        generation = self._live.generation
+        if self._generation != generation:
+            self._take(generation, self._read())
+        self._ask()
+
+    async def follow(self, period_s: float = POLL_S) -> None:
+        """Look again and again, until cancelled; long lists are read beside the loop."""
+        while True:
+            await asyncio.sleep(period_s)
+            generation = self._live.generation
+            if self._generation != generation:
+                self._take(generation, await asyncio.to_thread(self._read))
+            self._ask()
+
+    def _read(self) -> _Trust | None:
+        material = self._live.material
+        try:
+            return _Trust(
+                reading.read_certificates(material.authorities) if material.authorities else (),
+                reading.read_lists(material.revoked) if material.revoked else (),
+            )
+        except reading.Unreadable as problem:
+            log.warning("standing connections are not judged anew: %s", problem)
+            return None
+
+    def _take(self, generation: int, read: _Trust | None) -> None:
+        if read is not None:
+            self._trust, self._generation = read, generation
+            self._accepted.clear()
+
+    def _ask(self) -> None:
+        if self._generation >= 0:
+            for holder in self._holders:
+                holder(self.judge)
+
+    def judge(self, der: bytes) -> str | None:
+        """Why this certificate is not accepted any more; None while it is."""
+        until = self._accepted.get(der)
+        if until is not None and self._now() <= until:
+            return None
+        try:
+            leaf = x509.load_der_x509_certificate(der)
+            self._check(leaf)
+        except ValueError as problem:
+            return str(problem)
+        if len(self._accepted) >= ACCEPTED_MAX:
+            self._accepted.clear()
+        self._accepted[der] = leaf.not_valid_after_utc
+        return None
+
+    def _check(self, leaf: x509.Certificate) -> None:
+        who = verification.common_name(leaf.subject)
+        verification.check_dates(leaf, self._now(), who)
+        issuers = [one for one in self._trust.authorities if verification.issued_by(leaf, one)]
+        if not issuers:
+            raise verification.NotAccepted(
+                f"{who} comes from {verification.common_name(leaf.issuer)}, "
+                "which is not among the CAs any more"
+            )
+        for listed in self._trust.lists:
+            line = listed.get_revoked_certificate_by_serial_number(leaf.serial_number)
+            if listed.issuer == leaf.issuer and line is not None:
+                since = verification.moment(line.revocation_date_utc)
+                raise verification.NotAccepted(f"{who} was revoked on {since}")
