@@ -21,13 +21,13 @@ import ipaddress
 import logging
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callboard.chassis.flags import Flag, Parsed, text
+from callboard.chassis.identity_settings import IdentitySettings
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.pki.contexts import Material, server_context
 from callboard.pki.live import POLL_S, LiveIdentity
@@ -61,80 +61,7 @@ LOOK_S = 0.2
 TELL_S = 10.0
 """Between two lines that say what is being waited for."""
 
-ON = "on"
-OFF = "off"
-
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@dataclass(frozen=True, slots=True)
-class IdentitySettings:
-    """Where a program's identity is. All empty: it has none, and speaks in the clear."""
-
-    directory: Path | None = None
-    exchange: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    authorities: Path | None = None
-    revoked: Path | None = None
-    mutual_tls: bool = True
-    """False (`-mutual-tls=off`): between programs in the clear, whatever else is given."""
-
-    @property
-    def given(self) -> bool:
-        """Whether there is an identity to be used."""
-        return self.mutual_tls and (self.directory is not None or self.certificate is not None)
-
-
-def identity_flags() -> list[Flag]:
-    """The flags of every program with an identity."""
-    return [
-        text("identity", "Directory of this program's key, certificate and CA."),
-        text("exchange", "Directory shared with the issuer, which keeps -identity filled."),
-        text("cert-file", "Certificate, PEM, instead of -identity."),
-        text("key-file", "Its private key."),
-        text("ca-file", "CA certificates that other programs must come from."),
-        text("crl-file", "Revocation lists of those CAs."),
-        text("mutual-tls", "on, or off: programs speak to each other in the clear.", ON),
-    ]
-
-
-def identity_settings(parsed: Parsed, environ: Mapping[str, str]) -> IdentitySettings:
-    """From flags and, where they are silent, IDENTITY, EXCHANGE and MUTUAL_TLS.
-
-    Raises ValueError with a text for the user.
-    """
-
-    def said(flag: str, variable: str) -> str:
-        return parsed.text(flag) if parsed.given(flag) else environ.get(variable, "")
-
-    mutual = said("mutual-tls", "MUTUAL_TLS").lower() or ON
-    if mutual not in (ON, OFF):
-        raise ValueError(f"-mutual-tls is {ON} or {OFF}, not {mutual!r}")
-    return checked(
-        IdentitySettings(
-            directory=_path(said("identity", "IDENTITY")),
-            exchange=_path(said("exchange", "EXCHANGE")),
-            certificate=_path(parsed.text("cert-file")),
-            key=_path(parsed.text("key-file")),
-            authorities=_path(parsed.text("ca-file")),
-            revoked=_path(parsed.text("crl-file")),
-            mutual_tls=mutual == ON,
-        )
-    )
-
-
-def checked(settings: IdentitySettings) -> IdentitySettings:
-    """The same settings, if they fit together. Raises ValueError."""
-    if settings.exchange is not None and settings.directory is None:
-        raise ValueError("-exchange needs -identity: the key stays there")
-    if settings.directory is not None and settings.certificate is not None:
-        raise ValueError("-identity and -cert-file are two ways to say one thing: give one")
-    if (settings.certificate is None) != (settings.key is None):
-        raise ValueError("-cert-file and -key-file go together")
-    if settings.certificate is not None and settings.authorities is None:
-        raise ValueError("-cert-file needs -ca-file: without it no other program can be judged")
-    return settings
 
 
 def material(settings: IdentitySettings) -> Material:
@@ -346,10 +273,6 @@ async def open_identity(
     life.on_reload(keeper.look)
     life.own(keeper.follow(), "identity")
     return live
-
-
-def _path(value: str) -> Path | None:
-    return Path(value) if value else None
 
 
 def _read(path: Path) -> bytes | None:

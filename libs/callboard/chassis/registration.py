@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,12 +44,14 @@ class Registration:
         token: str = "",
         source: str = "",
         ttl_s: float = TTL_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`addresses` are agents, separated by commas; `id` must be the same after a restart and
         differ between instances ("nameserver-1"); `address` "" is the agent's node's."""
         self._addresses = addresses
         self._token = token
         self._source = source
+        self._tls = tls
         self._id = id
         self._ttl_s = ttl_s
         self._call = calls.register(
@@ -66,7 +69,9 @@ class Registration:
         """Begin; returns at once."""
         from callboard.client.asynchronous import AsyncClient  # noqa: PLC0415 - aiohttp: 150 ms
 
-        self._client = AsyncClient(self._addresses, token=self._token, source=self._source)
+        self._client = AsyncClient(
+            self._addresses, token=self._token, source=self._source, tls=self._tls
+        )
         self._keeper = KeepAlive(self._client.do, self._call, self._id, self._ttl_s)
         self._task = asyncio.get_running_loop().create_task(
             self._keeper.run(), name=f"registration {self._id}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -35,12 +36,13 @@ class AsyncClient:
         addresses: str = DEFAULT_ADDRESS,
         *,
         token: str = "",
-        tls: TlsOptions | None = None,
+        tls: TlsOptions | ssl.SSLContext | None = None,
         timeout_s: float = 10.0,
         source: str = "",
     ) -> None:
-        """`addresses` is written as in CONSUL_HTTP_ADDR; `source` is the local IP address that
-        connections come from. The session is made at the first call."""
+        """`addresses` is written as in CONSUL_HTTP_ADDR; `tls` says how https ones are spoken to,
+        or is the context itself; `source` is the local IP address that connections come from. The
+        session is made at the first call."""
         self._addresses = parse_addresses(addresses)
         self._headers = {"X-Consul-Token": token} if token else {}
         self._tls = tls or TlsOptions()
@@ -236,6 +238,9 @@ class AsyncClient:
             reason = str(problem) or type(problem).__name__
             raise Unreachable(f"{call.method} {url}: {reason}", sent=True) from problem
 
+    def _context(self) -> ssl.SSLContext:
+        return self._tls.context() if isinstance(self._tls, TlsOptions) else self._tls
+
     def _session(self, address: Address) -> aiohttp.ClientSession:
         """The session for an address: one for all of TCP, one for each unix socket."""
         name = address.host if address.scheme == "unix" else ""
@@ -247,7 +252,7 @@ class AsyncClient:
             else:
                 secure = any(known.scheme == "https" for known in self._addresses)
                 connector = aiohttp.TCPConnector(
-                    ssl=self._tls.context() if secure else True,
+                    ssl=self._context() if secure else True,
                     local_addr=(self._source, 0) if self._source else None,
                 )
             session = aiohttp.ClientSession(connector=connector, headers=self._headers)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from callboard.chassis.identity import IdentitySettings
+from callboard.chassis.identity_settings import IdentitySettings
 
 OFF = -1
 """A port that is not opened."""

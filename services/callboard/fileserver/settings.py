@@ -9,7 +9,8 @@ from pathlib import Path
 from callboard.catalog.durations import DurationError, parse_duration
 from callboard.chassis.agents import agent_urls
 from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
-from callboard.chassis.identity import IdentitySettings, identity_flags, identity_settings, material
+from callboard.chassis.identity import material
+from callboard.chassis.identity_settings import IdentitySettings, identity_flags, identity_settings
 from callboard.chassis.listeners import default_port
 from callboard.chassis.logs import level_of
 from callboard.fileserver.entries import CSP

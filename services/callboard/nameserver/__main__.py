@@ -33,12 +33,19 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 1
     flush = logs.configure(settings.log_level, plain=not settings.log_json)
     from callboard.chassis import lifecycle  # noqa: PLC0415 - the settings are checked first
-    from callboard.nameserver.service import Nameserver  # noqa: PLC0415 - as above
+    from callboard.chassis.identity import open_identity  # noqa: PLC0415 - as above
+    from callboard.chassis.metrics import Metrics  # noqa: PLC0415 - as above
+    from callboard.nameserver.service import Nameserver, own_address  # noqa: PLC0415 - as above
 
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
     async def start(life: lifecycle.Lifecycle) -> None:
-        await Nameserver(settings).start(life)
+        metrics = Metrics()
+        address = settings.advertise or own_address(settings.bind)
+        identity = await open_identity(
+            settings.identity, settings.node, life, metrics, [address] if address else []
+        )
+        await Nameserver(settings, metrics=metrics, identity=identity).start(life)
 
     try:
         return lifecycle.run(start)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from callboard.dns.settings import DnsSettings
 from callboard.nameserver.forwarder import RESOLV_CONF, forwarder, system_recursors
 from callboard.nameserver.settings import NameserverSettings
 from callboard.nameserver.view import CatalogView
+from callboard.pki.live import LiveIdentity
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +36,18 @@ address of the default route."""
 class Nameserver:
     """One name server, from `start` to `stop`."""
 
-    def __init__(self, settings: NameserverSettings) -> None:
+    def __init__(
+        self,
+        settings: NameserverSettings,
+        *,
+        metrics: Metrics | None = None,
+        identity: LiveIdentity | None = None,
+    ) -> None:
+        """`identity`: how it proves itself to agents, and to resolvers by DNS over TLS."""
         self._settings = settings
-        self.metrics = Metrics()
-        self.view = CatalogView(settings)
+        self.metrics = metrics or Metrics()
+        self._tls = identity.for_servers() if identity is not None else None
+        self.view = CatalogView(settings, tls=self._tls)
         address = settings.advertise or own_address(settings.bind)
         dns = settings.dns
         if settings.system_recursors:
@@ -59,6 +69,8 @@ class Nameserver:
             settings.port,
             forwarder=self._forwarder,
             age_s=self.view.age_s,
+            tls=_dot_context(settings, identity),
+            tls_port=settings.dot_port,
         )
         self.health: HealthServer | None = None
 
@@ -85,6 +97,7 @@ class Nameserver:
                 address=self._address,
                 token=self._settings.token,
                 source=self._settings.source,
+                tls=self._tls,
             )
             await registration.start()
             life.on_stop("registration", registration.stop)
@@ -179,6 +192,15 @@ class Nameserver:
     def _queries(self) -> dict[Labels, float]:
         figures = self.dns.figures()
         return {(kind,): float(figures[f"queries_{kind}"]) for kind in ("udp", "tcp", "tls")}
+
+
+def _dot_context(
+    settings: NameserverSettings, identity: LiveIdentity | None
+) -> ssl.SSLContext | None:
+    """Of DNS over TLS (RFC 7858): resolvers show no certificate."""
+    if identity is None or settings.dot_port < 0:
+        return None
+    return identity.for_clients(client=ssl.CERT_NONE, alpn=("dot",))
 
 
 def own_address(bind: str) -> str:

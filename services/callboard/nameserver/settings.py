@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from callboard.catalog.durations import DurationError, parse_duration
+from callboard.chassis.agents import agent_urls
 from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
+from callboard.chassis.identity_settings import IdentitySettings, identity_flags, identity_settings
 from callboard.chassis.listeners import check_plain, default_port
 from callboard.chassis.logs import level_of
 from callboard.dns.names import Domains
@@ -25,7 +26,8 @@ FLAGS = FlagSet(
     [
         text("bind", "IP address to answer on.", "127.0.0.1"),
         number("port", "UDP and TCP port to answer on.", default_port("nameserver", "dns")),
-        text("catalog", "URLs of agents, separated by commas.", "http://127.0.0.1:8500"),
+        text("catalog", "Agents, separated by commas: URLs, or names (https://NAME:8501 with an "
+             "identity, http://NAME:8500 without).", "http://127.0.0.1:8500"),
         text("data-dir", "Directory for the copy on disk; without one it is in memory only."),
         text("domain", "Domain to answer for.", "consul."),
         text("alt-domain", "A second domain with the same names."),
@@ -40,6 +42,9 @@ FLAGS = FlagSet(
         number("udp-answer-limit", "Most records in a UDP answer without EDNS.", 3),
         number("a-record-limit", "Most A and AAAA records in any answer; 0 is no limit."),
         text("mode", "feed, or poll: blocking queries, to any Consul-compatible server.", "feed"),
+        *identity_flags(),
+        number("dot-port", "Port of DNS over TLS, with an identity; -1 is off.",
+               default_port("nameserver", "dot")),
         text("node", "Name of this instance in the catalog. Default: the host's name."),
         text("advertise", "Address to register, and of ns.<domain>. Default: -bind's, or the one "
              "of the default route."),
@@ -69,6 +74,9 @@ class NameserverSettings:
     dns: DnsSettings = field(default_factory=DnsSettings)
     system_recursors: bool = False
     """Take the recursors of /etc/resolv.conf too."""
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    dot_port: int = -1
+    """Of DNS over TLS; -1: off."""
     node: str = "nameserver"
     advertise: str = ""
     register: bool = False
@@ -83,8 +91,8 @@ class NameserverSettings:
 def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> NameserverSettings:
     """The settings of a command line. Raises SettingsError.
 
-    Of the environment: ALLOW_PLAIN, BIND, LOG_LEVEL, SOURCE, CALLBOARD_HTTP_TOKEN (or
-    CONSUL_HTTP_TOKEN).
+    Of the environment: ALLOW_PLAIN, BIND, EXCHANGE, IDENTITY, LOG_LEVEL, MUTUAL_TLS, SOURCE,
+    CALLBOARD_HTTP_TOKEN (or CONSUL_HTTP_TOKEN).
     """
     if parsed.args:
         raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
@@ -100,6 +108,8 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> Name
     try:
         check_plain([bind], allow_plain=allow_plain, what="dns")
         level_of(log_level)
+        identity = identity_settings(parsed, environ)
+        catalog = agent_urls(parsed.text("catalog"), secure=identity.given)
     except ValueError as problem:
         raise SettingsError(str(problem)) from None
     if parsed.text("mode") not in MODES:
@@ -109,7 +119,9 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> Name
     return NameserverSettings(
         bind=bind,
         port=_port(parsed.number("port")),
-        catalog=_catalog(parsed.text("catalog")),
+        catalog=catalog,
+        identity=identity,
+        dot_port=_dot_port(parsed.number("dot-port")) if identity.given else -1,
         data_dir=Path(directory) if directory else None,
         datacenter=parsed.text("datacenter"),
         mode=parsed.text("mode"),
@@ -189,15 +201,8 @@ def _port(value: int) -> int:
     return value
 
 
-def _catalog(value: str) -> tuple[str, ...]:
-    urls = tuple(url.strip().rstrip("/") for url in value.split(",") if url.strip())
-    if not urls:
-        raise SettingsError("-catalog names no agent")
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"-catalog: {url!r} is no http or https URL")
-    return urls
+def _dot_port(value: int) -> int:
+    return value if value == -1 else _port(value)
 
 
 def _health(value: str) -> tuple[str, int] | None:

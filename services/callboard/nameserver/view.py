@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,18 +21,25 @@ log = logging.getLogger(__name__)
 SAVE_INTERVAL_S = 10.0
 """How much of the catalog's history a power cut may cost; agents have it all the same."""
 
+RESTART_PAUSE_S = 1.0
+
 
 class CatalogView:
     """The copy, and the tasks that keep it."""
 
     def __init__(
-        self, settings: NameserverSettings, *, save_interval_s: float = SAVE_INTERVAL_S
+        self,
+        settings: NameserverSettings,
+        *,
+        tls: ssl.SSLContext | None = None,
+        save_interval_s: float = SAVE_INTERVAL_S,
     ) -> None:
+        """`tls` is how https agents are spoken to."""
         self.copy = CatalogCopy(settings.datacenter)
         headers = {"X-Consul-Token": settings.token} if settings.token else {}
         client = FeedClient if settings.mode == "feed" else PollClient
         self.follower: FeedClient | PollClient = client(
-            settings.catalog, self.copy, headers=headers, source=settings.source
+            settings.catalog, self.copy, headers=headers, source=settings.source, tls=tls
         )
         self._image: ImageWriter | None = None
         self._directory = settings.data_dir
@@ -51,7 +59,7 @@ class CatalogView:
             self._load(path)
             self._image = ImageWriter(path, self.copy)
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self.follower.run(), name="follow"))
+        self._tasks.append(loop.create_task(self._follow(), name="follow"))
         if self._image is not None:
             self._tasks.append(loop.create_task(self._save_often(), name="save"))
 
@@ -117,6 +125,16 @@ class CatalogView:
     def _changed(self, changes: Sequence[Change]) -> None:
         """Changes are saved when it is time."""
 
+    async def _follow(self) -> None:
+        """Follow for ever; a mistake of ours on the way must not leave us stale for good."""
+        while True:
+            try:
+                await self.follower.run()
+            except Exception:
+                log.exception("following the catalog failed: begun anew")
+            self.copy.reset_listeners()
+            await asyncio.sleep(RESTART_PAUSE_S)
+
     async def _save_often(self) -> None:
         await self._complete.wait()
         while True:
@@ -131,3 +149,6 @@ class CatalogView:
         except OSError as problem:
             self.save_failures += 1
             log.error("the copy could not be saved", extra={"why": str(problem)})
+        except Exception:
+            self.save_failures += 1
+            log.exception("the copy could not be saved")

@@ -12,15 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.harness.eventually import eventually
 
 from callboard.chassis.flags import FlagSet
-from callboard.chassis.identity import (
-    Exchange,
-    IdentitySettings,
-    Keeper,
-    identity_flags,
-    identity_settings,
-    material,
-    obtain,
-)
+from callboard.chassis.identity import Exchange, Keeper, material, obtain
+from callboard.chassis.identity_settings import IdentitySettings, identity_flags, identity_settings
 from callboard.chassis.lifecycle import StartRefused
 from callboard.chassis.metrics import Metrics
 from callboard.pki import certificates

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import dns.asyncquery
@@ -18,6 +18,7 @@ from tests.harness.eventually import eventually
 from tests.harness.farm import Farm, article_farm
 from tests.harness.feeding import FakeCluster, FeedServer, feeding
 
+from callboard.catalog.changes import Change
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.dns.settings import DnsSettings
 from callboard.feed.image import NAME
@@ -158,6 +159,29 @@ async def test_taken_port_is_refused() -> None:
         with pytest.raises(StartRefused, match="ddress already in use"):
             async with running(settings(port=server.dns.udp_port)):
                 pass
+
+
+async def test_mistake_on_the_way_does_not_end_the_following(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(view_module, "RESTART_PAUSE_S", 0.05)
+    farm = article_farm()
+    async with feeding((farm, FakeCluster())) as servers, running(settings(servers[0].url)) as it:
+        await has_answers(it)
+        seen: list[str] = []
+
+        def look(changes: Sequence[Change]) -> None:
+            seen.append("change")
+            if len(seen) == 1:
+                raise RuntimeError("a mistake")
+
+        it.view.copy.listen(look, reset=lambda: seen.append("reset"))
+        farm.remove_service("agent-4", "web")
+        await eventually(lambda: "reset" in seen)
+        farm.remove_service("agent-1", "web")
+        await eventually(lambda: not it.view.copy.health("web"))
+        assert (await ask(it)).rcode() == dns.rcode.NXDOMAIN
+        assert "begun anew" in caplog.text
 
 
 async def test_health_says_what_is_the_matter() -> None:

@@ -58,7 +58,7 @@ def test_environment_gives_what_the_command_line_does_not() -> None:
         ("-bind=0.0.0.0", "allow-plain"),
         ("-bind=10.0.0.1", "allow-plain"),
         ("-catalog=", "no agent"),
-        ("-catalog=agent-1:8500", "URL"),
+        ("-catalog=ftp://agent-1", "URL"),
         ("-mode=guess", "feed or poll"),
         ("-recursor=example.com", "no IP address"),
         ("-recursor=10.0.0.1:99999", "port"),

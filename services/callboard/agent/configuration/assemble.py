@@ -30,7 +30,7 @@ from callboard.agent.settings import (
     development,
     host_name,
 )
-from callboard.chassis.identity import OFF, ON, IdentitySettings, checked
+from callboard.chassis.identity_settings import OFF, ON, IdentitySettings, checked
 from callboard.chassis.listeners import default_port, is_loopback
 
 T = TypeVar("T")
