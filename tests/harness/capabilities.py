@@ -121,6 +121,12 @@ CAPABILITIES = {
         _tool("caddy", "caddy"),
         _tool("chromium", "chromium"),
         Capability(
+            "ca-certificates",
+            "Debian's update-ca-certificates: apt-get install ca-certificates",
+            lambda: shutil.which("update-ca-certificates") is not None,
+            _debian_root,
+        ),
+        Capability(
             "consul",
             "the tool of HashiCorp (Debian 12: apt-get install consul)",
             lambda: shutil.which("consul") is not None,

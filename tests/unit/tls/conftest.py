@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +51,23 @@ class Tool:
         assert done.code == 1, done
         assert done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
         return done.err.rstrip("\n")
+
+
+@contextmanager
+def powerless(directory: Path) -> Iterator[None]:
+    """Let nobody write to a directory, for a while: not even root, who becomes another user."""
+    root = os.geteuid() == 0
+    for path in directory.iterdir():
+        os.chown(path, 65534 if root else -1, -1)
+    directory.chmod(0o555)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        directory.chmod(0o755)
 
 
 @pytest.fixture

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.harness.certified import CA, today
-from tests.unit.tls.conftest import Tool
+from tests.unit.tls.conftest import Tool, powerless
 
 from callboard.pki import certificates, constraints, reading, verification
 
@@ -237,20 +234,3 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tls: Tool, line: st
         told = tls.refused(line)
     assert told.endswith(": Permission denied")
     assert state(tls.directory) == before
-
-
-@contextmanager
-def powerless(directory: Path) -> Iterator[None]:
-    """Let nobody write to a directory, for a while: not even root, who becomes another user."""
-    root = os.geteuid() == 0
-    for path in directory.iterdir():
-        os.chown(path, 65534 if root else -1, -1)
-    directory.chmod(0o555)
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        directory.chmod(0o755)
