@@ -52,6 +52,9 @@ class CatalogCopy:
         self.leader = ""
         self.term = 0
         self.members: tuple[Member, ...] = ()
+        self.version = 0
+        """Goes up with every change, also with one that leaves the index where it is (a poll's
+        answers may come in another order than they were made in)."""
         self.histories = 0
         """How often the copy was replaced by a catalog of another epoch: a cluster that was set up
         anew, or another one behind the same addresses."""
@@ -123,6 +126,7 @@ class CatalogCopy:
         """Make a batch of changes and tell the listeners."""
         made = [each for change in changes if (each := self._tables.apply(change)) is not None]
         if made:
+            self.version += 1
             for listener in list(self._listeners):
                 listener(made)
 
@@ -140,11 +144,18 @@ class CatalogCopy:
         self.epoch = epoch
         self._datacenter = datacenter
         self._ready = True
+        self.version += 1
         for listener, reset in list(self._listeners.items()):
             if reset is not None:
                 reset()
             elif changes:
                 listener(changes)
+
+    def reset_listeners(self) -> None:
+        """Let those who can begin anew: they may have missed a change."""
+        for reset in list(self._listeners.values()):
+            if reset is not None:
+                reset()
 
     def _warn_of_another_history(self, tables: CatalogTables, index: int, epoch: str) -> None:
         self.histories += 1

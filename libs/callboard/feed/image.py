@@ -10,6 +10,7 @@ nothing changes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -68,8 +69,9 @@ class ImageWriter:
     def __init__(self, path: Path, copy: CatalogCopy) -> None:
         self._path = path
         self._copy = copy
-        self._written: tuple[str, int] | None = None
-        """Epoch and index of what is in the file."""
+        self._written: int | None = None
+        """The copy's version that is in the file. Its index alone may go on: what came up to there
+        is in the file all the same."""
         self._writing: asyncio.Task[None] | None = None
         """A thread cannot be cancelled: the next save waits for it."""
 
@@ -81,11 +83,12 @@ class ImageWriter:
         age_s = copy.age_s(asyncio.get_running_loop().time())
         if not copy.ready or age_s == float("inf"):
             return
-        version = (copy.epoch, copy.applied_index)
+        version = copy.version
         as_of = time.time() - age_s
         if self._written == version:
-            await asyncio.to_thread(os.utime, self._path, (as_of, as_of))
-            return
+            with contextlib.suppress(FileNotFoundError):  # somebody has taken it away
+                await asyncio.to_thread(os.utime, self._path, (as_of, as_of))
+                return
         chunks = await _in_slices(_frames(copy, copy.tables.pin()))
         writing = asyncio.to_thread(_write, self._path, chunks, as_of)
         self._writing = asyncio.get_running_loop().create_task(writing)

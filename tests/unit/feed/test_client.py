@@ -192,6 +192,41 @@ async def test_unchanged_copy_only_touches_its_image(tmp_path: Path) -> None:
     assert path.stat().st_mtime > 1000
 
 
+async def test_change_that_leaves_the_index_is_written_too(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.image"
+    farm = article_farm()
+    farm.current_as_of(asyncio.get_running_loop().time())
+    writer = ImageWriter(path, farm)
+    await writer.save()
+    index = farm.applied_index
+    farm.service_on("agent-2", "late")
+    farm.applied_index = index
+    await writer.save()
+    back = loaded(path)
+    assert back is not None
+    assert back.health("late")
+
+
+async def test_image_that_was_taken_away_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.image"
+    writer = ImageWriter(path, filled())
+    await writer.save()
+    path.unlink()
+    await writer.save()
+    assert loaded(path) is not None
+
+
+async def test_index_that_goes_on_without_a_change_only_touches_the_image(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.image"
+    copy = filled()
+    writer = ImageWriter(path, copy)
+    await writer.save()
+    inode = path.stat().st_ino
+    copy.applied_index += 1000  # keys and values were written, which are not in the catalog
+    await writer.save()
+    assert path.stat().st_ino == inode
+
+
 async def test_image_is_never_there_as_fresher_than_the_copy(tmp_path: Path) -> None:
     path = tmp_path / "catalog.image"
     copy = CatalogCopy()
