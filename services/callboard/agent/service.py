@@ -25,6 +25,7 @@ from dataclasses import replace
 from callboard.agent.checks.clock import Clock, LoopClock, MovableClock
 from callboard.agent.cluster import Cluster
 from callboard.agent.configuration import Built, load_definitions, reread
+from callboard.agent.configuration.gossip_key import with_gossip_key
 from callboard.agent.consensus.identity import IdentityError
 from callboard.agent.consensus.records import LogCorrupt
 from callboard.agent.consensus.segment_log import ForeignLog, LogFailed
@@ -286,6 +287,7 @@ def run(built: Built) -> int:
             settings.identity, settings.node_name, life, metrics, [settings.advertise_address]
         )
         try:
+            settings = with_gossip_key(settings)
             agent = Agent(
                 settings,
                 built.definitions,

@@ -211,12 +211,12 @@ def _names(given: Mapping[str, Value], base: AgentSettings) -> dict[str, object]
         "data_dir": Path(data_dir).absolute() if data_dir else base.data_dir,
         "pid_file": Path(pid_file) if pid_file else None,
         "health": host_and_port("health", health) if health else None,
-        "encrypt_key": _key(str(given.get("encrypt", ""))),
+        "encrypt_key": gossip_key(str(given.get("encrypt", ""))),
     }
 
 
-def _key(text: str) -> bytes:
-    """Gossip's key out of base64."""
+def gossip_key(text: str) -> bytes:
+    """Gossip's key out of base64. Raises ConfigurationError."""
     if not text:
         return b""
     try:
