@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from callboard.chassis.identity import Exchange, IdentitySettings, material
+from callboard.chassis.identity import Exchange, material
+from callboard.chassis.identity_settings import IdentitySettings
 from callboard.issuer import generations
 from callboard.issuer.constraints import read_wanted
 from callboard.issuer.service import Issuer
