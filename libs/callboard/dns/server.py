@@ -21,10 +21,12 @@ from callboard.catalog.authorizer import ALLOW_ALL, Authorizer
 from callboard.catalog.changes import Change
 from callboard.catalog.discovery import DiscoveryView
 from callboard.dns.foreign import address_query, addresses_in
+from callboard.dns.ratelimit import RateLimit, Verdict
 from callboard.dns.responder import Condition, Forward, Responder
 from callboard.dns.settings import DnsSettings
 from callboard.dns.tcp import TcpListener
 from callboard.dns.udp import Peer, UdpListener
+from callboard.dns.wire import Query, parse, truncated
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,11 @@ class DnsServer:
         self._bound_port = 0
         self._timer: asyncio.TimerHandle | None = None
         self._forwards: set[asyncio.Task[None]] = set()
+        limit = settings.answers_per_second
+        self._limit = RateLimit(limit) if limit else None
         self.forwarded = 0
+        self.held_back = 0
+        """UDP answers that were not sent, or empty: their network had had too many."""
 
     async def start(self) -> None:
         """Bind and answer. Raises OSError when the address is taken or not ours."""
@@ -155,6 +161,7 @@ class DnsServer:
             "queries_tls": self._dot.queries,
             "answers_unsent": self._udp.unsent if self._udp else 0,
             "connections_refused": self._tcp.refused + self._dot.refused,
+            "answers_held_back": self.held_back,
             "forwarded": self.forwarded,
             "answers_kept": len(self._responder.cache) if self._responder else 0,
         }
@@ -165,13 +172,25 @@ class DnsServer:
         assert self._responder is not None
         reply = self._responder.respond(packet)
         if not isinstance(reply, Forward):
-            return reply
+            if self._limit is None or reply is None or is_private(peer[0]):
+                return reply
+            return self._limited(self._limit, packet, peer[0], reply)
 
         def send(late: bytes) -> None:
             if late and self._udp is not None:
                 self._udp.send(late, peer)
 
         return self._forward(reply, peer[0], send, tcp=False)
+
+    def _limited(self, limit: RateLimit, packet: bytes, client: str, reply: bytes) -> bytes | None:
+        """An answer to a client outside, if its network has not had too many."""
+        verdict = limit.judge(client, asyncio.get_running_loop().time())
+        if verdict is Verdict.SEND:
+            return reply
+        self.held_back += 1
+        query = parse(packet) if verdict is Verdict.TRUNCATE else None
+        recursion = self._forwarder is not None
+        return truncated(query, recursion=recursion) if isinstance(query, Query) else None
 
     def _answer_tcp(
         self, packet: bytes, client: str, send: Callable[[bytes], None]

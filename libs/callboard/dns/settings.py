@@ -56,6 +56,8 @@ class DnsSettings:
     """How old the catalog may be and still be answered from; past it SERVFAIL."""
     stale_after_s: float = 5.0
     """From this age on an answer says that it is stale (RFC 8914, codes 3 and 19)."""
+    answers_per_second: int = 500
+    """UDP answers to one network (/24, /56) that is not private; 0 is no limit. See `ratelimit`."""
     server_id: str = ""
     """The NSID (RFC 5001), given on request only; "" is none."""
     soa: Soa = Soa()

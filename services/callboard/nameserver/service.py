@@ -169,6 +169,11 @@ class Nameserver:
             lambda: float(figures()["forwarded"]),
         )
         metrics.read_counter(
+            "callboard_dns_answers_held_back_total",
+            "UDP answers not given to networks outside that had had too many.",
+            lambda: float(figures()["answers_held_back"]),
+        )
+        metrics.read_counter(
             "callboard_dns_answers_unsent_total",
             "Answers the system did not take.",
             lambda: float(figures()["answers_unsent"]),
