@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down logs run test check format bench toolchain base-image environment images lock clean
+.PHONY: help up down logs run test check format bench toolchain base-image environment images lock certs clean
 
 PYTHON ?= python3
 BUDGET ?= default
@@ -60,11 +60,14 @@ base-image: engine  ## make the base image from Debian's packages (root, Debian)
 lock: .venv/.made  ## write constraints*.txt anew (UPGRADE=1: with newer versions)
 	@make/lock.sh $(if $(UPGRADE),--upgrade)
 
-clean:  ## remove what make has made: containers, volumes, images, .venv, run/, .build/, .env
+certs: .venv/.made  ## a CA and a certificate for localhost in certs/out (PUBLIC_HOST=… adds a name)
+	@PYTHONPATH=. PUBLIC_HOST="$(PUBLIC_HOST)" $(venv)/python -m make.certs
+
+clean:  ## remove what make has made: containers, volumes, images, certs/out, .venv, run/, .env …
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
 	  docker compose down --volumes --remove-orphans --rmi all; \
 	  docker image rm callboard/base:trixie >/dev/null 2>&1 || true; $(forget_old_images); fi
-	rm -rf .venv .build .env run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .build .env run dist certs/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 toolchain:  ## see that docker compose and buildx answer; on Debian, as root, install them
