@@ -136,6 +136,7 @@ class CatalogCopy:
             raise FeedError(f"index {index} is behind our {self.applied_index}")
         if self._ready and epoch != self.epoch:
             self._warn_of_another_history(tables, index, epoch)
+            self.leader, self.term = "", 0
         changes: list[Change] | None = None
         if any(reset is None for reset in self._listeners.values()):
             changes = self._tables.difference(tables, index)
@@ -267,7 +268,8 @@ class FeedSession:
 
     def _beat(self, beat: Heartbeat, now: float) -> None:
         copy = self._copy
-        copy.leader, copy.term = beat.leader, beat.term
+        if beat.term >= copy.term:  # an agent that is behind may know of an older leader
+            copy.leader, copy.term = beat.leader, beat.term
         if beat.applied_index < copy.applied_index:
             return  # an agent that is behind says nothing of how fresh we are
         copy.applied_index = beat.applied_index

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.harness.capabilities import require
-from tests.harness.farm import article_farm
+from tests.harness.farm import Farm, article_farm
 
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings
@@ -49,10 +49,15 @@ class Dig:
 
 
 @contextlib.asynccontextmanager
-async def front() -> AsyncIterator[Dig]:
+async def front(
+    farm: Farm | None = None, *, age_s: float = 0.0, enable_truncate: bool = False
+) -> AsyncIterator[Dig]:
     require("dig")
-    settings = DnsSettings(server_id="front-1")
-    server = DnsServer(article_farm(), settings, "127.0.0.1", 0)
+    settings = DnsSettings(
+        server_id="front-1", enable_truncate=enable_truncate, max_stale_s=60.0, stale_after_s=5.0
+    )
+    chosen = farm or article_farm()
+    server = DnsServer(chosen, settings, "127.0.0.1", 0, age_s=lambda: age_s)
     await server.start()
     try:
         yield Dig(server.udp_port)
@@ -137,6 +142,56 @@ async def test_type_at_the_apex_is_no_nxdomain() -> None:
     async with front() as dig:
         for kind in ("A", "TXT", "TYPE257", "DNSKEY", "DS"):
             assert "status: NOERROR" in await dig("consul", kind)
+
+
+async def test_truncated_answer_is_fetched_over_tcp() -> None:
+    farm = Farm()
+    for number in range(50):
+        farm.node_at(f"n{number}", f"10.1.0.{number}")
+        farm.service_on(f"n{number}", "many")
+    async with front(farm, enable_truncate=True) as dig:
+        for how in ("+noedns", "+bufsize=512"):
+            output = await dig(how, "many.service.consul")
+            assert "Truncated, retrying in TCP mode" in output
+            assert "ANSWER: 50," in output
+        cut = await dig("+noedns", "+ignore", "many.service.consul")
+        assert "flags: qr aa tc rd;" in cut
+        assert "ANSWER: 3," in cut
+
+
+async def test_case_of_a_question_comes_back() -> None:
+    async with front() as dig:
+        output = " ".join((await dig("WeB.SerVice.CONsul")).split())
+        assert ";WeB.SerVice.CONsul. IN A" in output
+        assert "WeB.SerVice.CONsul. 0 IN A 10.0.0.1" in output
+        assert "flags: qr aa rd;" in output  # (no RA: there is no recursor)
+
+
+@pytest.mark.parametrize("name", ["nosuch.service.consul", "nosuch.node.dc1.consul", "x.consul"])
+async def test_missing_name_and_missing_type_bring_the_soa(name: str) -> None:
+    async with front() as dig:
+        for asked, status in (([name], "NXDOMAIN"), (["web.service.consul", "MX"], "NOERROR")):
+            output = await dig(*asked)
+            assert f"status: {status}" in output
+            assert "QUERY: 1, ANSWER: 0, AUTHORITY: 1, ADDITIONAL: 1" in output
+            assert "consul.\t\t\t0\tIN\tSOA\tns.consul. hostmaster.consul." in output
+
+
+@pytest.mark.parametrize(
+    ("ready", "age_s", "status", "error"),
+    [
+        (True, 30.0, "NOERROR", "EDE: 3 (Stale Answer)"),
+        (True, 90.0, "SERVFAIL", "EDE: 22 (No Reachable Authority)"),
+        (False, 0.0, "SERVFAIL", "EDE: 14 (Not Ready)"),
+    ],
+)
+async def test_answer_says_how_old_or_absent_its_catalog_is(
+    ready: bool, age_s: float, status: str, error: str
+) -> None:
+    async with front(None if ready else Farm(ready=False), age_s=age_s) as dig:
+        output = await dig("web.service.consul")
+        assert f"status: {status}" in output
+        assert error in output
 
 
 async def test_several_queries_on_one_connection() -> None:

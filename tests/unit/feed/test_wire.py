@@ -265,6 +265,15 @@ def test_age_counts_from_the_leaders_last_word() -> None:
     assert copy.age_s(102.0) == pytest.approx(5.0)
 
 
+def test_older_leader_is_not_taken_for_the_leader() -> None:
+    copy = CatalogCopy()
+    receive(FeedSession(copy), snapshot(5, []), pack(Heartbeat("new", 7, 5, 0)))
+    receive(FeedSession(copy), snapshot(5, []), pack(Heartbeat("old", 6, 5, 0)))
+    assert (copy.leader, copy.term) == ("new", 7)
+    receive(FeedSession(copy), snapshot(2, [], epoch="another"), pack(Heartbeat("x", 1, 2, 0)))
+    assert (copy.leader, copy.term) == ("x", 1)
+
+
 def test_heartbeat_of_an_agent_that_is_behind_makes_nothing_fresher() -> None:
     copy = CatalogCopy()
     session = FeedSession(copy)
