@@ -96,7 +96,10 @@ def _warnings(settings: AgentSettings) -> list[str]:
     """What is allowed, and yet should be known."""
     if is_loopback(settings.bind_address):
         return []
-    warnings = [f"RPC is in the clear on {settings.bind_address} until mutual TLS is there"]
-    if not settings.encrypt_key:
+    warnings = []
+    if not settings.identity.given:
+        warnings.append(f"RPC is in the clear on {settings.bind_address}: see -identity")
+    from_issuer = settings.identity.given and settings.identity.exchange is not None
+    if not settings.encrypt_key and not from_issuer:
         warnings.append(f"gossip is in the clear on {settings.bind_address}: see -encrypt")
     return warnings
