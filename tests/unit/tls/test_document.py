@@ -26,3 +26,11 @@ def test_each_verb_is_in_the_document(tls: Tool) -> None:
     verbs = re.findall(r"^    ([a-z]+(?: create)?) ", told, re.M)
     assert len(verbs) == 8
     assert [verb for verb in verbs if f"callboard tls {verb}" not in DOCUMENT] == []
+
+
+def test_each_flag_is_on_the_programs_page(tls: Tool) -> None:
+    page = (ROOT / "services/callboard/tls/README.md").read_text("utf-8")
+    verbs = ("ca create", "cert create", "renew", "revoke", "crl", "show", "verify", "trust")
+    for verb in verbs:
+        flags = re.findall(r"^  -([a-z-]+)", tls.good(f"{verb} -h"), re.M)
+        assert [flag for flag in flags if f"-{flag}" not in page] == [], verb
