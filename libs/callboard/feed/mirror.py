@@ -28,6 +28,9 @@ FIRST_PARALLEL = 16
 ROUND_S = 10.0
 """How long a round through all services may take when they take turns (a second each at least)."""
 
+BODY_OCTETS_MAX = 256 << 20
+"""A longer answer is not taken: that is some 100,000 instances of one service."""
+
 NODES = "/v1/catalog/nodes"
 NAMES = "/v1/catalog/services"
 
@@ -295,10 +298,14 @@ class Mirror:
         """The body and the headers of a 200."""
         timeout = aiohttp.ClientTimeout(total=wait_s * 17 / 16 + self._settings.request_timeout_s)
         async with self._session.get(self._address + path, timeout=timeout) as response:
-            body = await response.read()
+            body = bytearray()
+            async for part in response.content.iter_any():
+                body += part
+                if len(body) > BODY_OCTETS_MAX:
+                    raise PollError(f"{path}: an answer of more than {BODY_OCTETS_MAX} octets")
             if response.status != 200:
                 raise PollError(f"{response.status} {body[:200].decode('utf-8', 'replace')}")
-            return body, response.headers
+            return bytes(body), response.headers
 
 
 def _index(path: str, headers: Mapping[str, str]) -> int:

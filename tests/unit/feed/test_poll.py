@@ -300,6 +300,14 @@ async def test_attempt_that_fails_makes_nothing_fresher() -> None:
         assert copy.age_s(1e9) == as_of
 
 
+async def test_answer_without_an_end_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_module, "BODY_OCTETS_MAX", 100)
+    async with consul(article_farm()) as server, polling(server.url) as (client, copy):
+        await eventually(tried(client, 2))
+        assert "more than 100 octets" in client.last_error
+        assert not copy.ready
+
+
 async def test_services_that_wait_their_turn_tell_their_age(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
