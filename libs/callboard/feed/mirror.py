@@ -29,7 +29,7 @@ ROUND_S = 10.0
 """How long a round through all services may take when they take turns (a second each at least)."""
 
 BODY_OCTETS_MAX = 256 << 20
-"""A longer answer is not taken: that is some 100,000 instances of one service."""
+"""A longer answer is not taken."""
 
 NODES = "/v1/catalog/nodes"
 NAMES = "/v1/catalog/services"
