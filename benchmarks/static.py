@@ -1,0 +1,227 @@
+"""Files over TLS: ours beside nginx with one worker, the same files, headers and certificate.
+
+Claims, as processor time of the server's processes per request: 1 KB at no more than 1.8 times
+nginx's, 100 KB at 1.3, 10 MB at 1.1, a new TLS 1.3 connection with one request at 2.2. Both write
+an access log line for each request to a file. Three interleaved rounds, medians; load by wrk (64
+connections kept alive), new connections by Python's ssl.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from callboard.fileserver.entries import CSP
+from callboard.pki import certificates
+from callboard.pki.roles import LOOPBACK, Names
+
+ROUNDS = 3
+SECONDS = 5
+NEW_CONNECTIONS = 1500
+READY_TIMEOUT_S = 10.0
+FILES = {"1 KB": ("1k.html", 1024, 64), "100 KB": ("100k.bin", 100 << 10, 64)}
+FILES["10 MB"] = ("10m.bin", 10 << 20, 8)
+BARS = {"1 KB": 1.8, "100 KB": 1.3, "10 MB": 1.1, "new connection": 2.2}
+"""How many times nginx's processor time ours may be."""
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+NGINX_CONF = """
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-error.log;
+events {{ worker_connections 1024; }}
+http {{
+  log_format line escape=json '{{"time": "$time_iso8601", "level": "info", "logger": "access", '
+    '"message": "request", "address": "$remote_addr", "method": "$request_method", '
+    '"path": "$uri", "status": $status, "bytes": $body_bytes_sent, "ms": $request_time}}';
+  access_log {folder}/nginx-access.log line;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_timeout 65;
+  keepalive_requests 100000000;
+  types {{ text/html html; }}
+  default_type application/octet-stream;
+  charset utf-8;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    root {root};
+    ssl_certificate {folder}/cert.crt;
+    ssl_certificate_key {folder}/cert.key;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    add_header Cache-Control no-cache;
+    add_header X-Content-Type-Options nosniff;
+    add_header Content-Security-Policy "{csp}";
+    add_header Referrer-Policy no-referrer;
+    add_header Cross-Origin-Opener-Policy same-origin;
+    add_header Cross-Origin-Resource-Policy same-origin;
+  }}
+}}
+"""
+
+
+class Server:
+    """One server process (and its children); `with` starts and ends it."""
+
+    def __init__(self, name: str, command: list[str], port: int, log: Path) -> None:
+        self.name = name
+        self.port = port
+        self._command = command
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return self
+            except OSError:
+                time.sleep(0.05)
+        raise TimeoutError(f"{self.name} does not listen; see {self._log}")
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(20)
+
+    def cpu_s(self) -> float:
+        """Processor seconds, user and system, of the process and its children."""
+        assert self._process is not None
+        pids = [self._process.pid]
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        pids += [int(pid) for pid in children.read_text().split()]
+        total = 0
+        for pid in pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        return total / TICKS_PER_S
+
+
+def servers(folder: Path, ports: tuple[int, int]) -> tuple[Server, Server]:
+    """Ours and nginx, over the same files with the same certificate."""
+    root = folder / "root"
+    root.mkdir()
+    for name, size, _ in FILES.values():
+        (root / name).write_bytes(os.urandom(size // 2).hex().encode())
+    now = datetime.now(UTC)
+    issuer_key, own_key = certificates.new_key(), certificates.new_key()
+    issuer = certificates.authority(issuer_key, "benchmark", now)
+    names = Names(("localhost",), LOOPBACK)
+    leaf = certificates.leaf(
+        own_key.public_key(), names, issuer, issuer_key, now, common_name="benchmark"
+    )
+    for name, body in (
+        ("cert.crt", certificates.pem(leaf)),
+        ("cert.key", certificates.key_pem(own_key)),
+        ("ca.crt", certificates.pem(issuer)),
+    ):
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+    conf = folder / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(folder=folder, root=root, port=ports[1], csp=CSP))
+    ours = [sys.executable, "-m", "callboard.fileserver", f"-root={root}", f"-port={ports[0]}"]
+    ours += [f"-cert={folder / 'cert.crt'}", f"-key={folder / 'cert.key'}"]
+    theirs = ["nginx", "-c", str(conf), "-p", str(folder)]
+    return (
+        Server("ours", ours, ports[0], folder / "ours.log"),
+        Server("nginx", theirs, ports[1], folder / "nginx.log"),
+    )
+
+
+def wrk(port: int, name: str, connections: int) -> int:
+    """Run wrk; how many requests were answered."""
+    printed = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", f"https://127.0.0.1:{port}/{name}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS + 30,
+    ).stdout
+    found = re.search(r"(\d+) requests in", printed)
+    if found is None or "Non-2xx" in printed or "Socket errors" in printed:
+        raise ValueError(f"wrk printed:\n{printed}")
+    return int(found[1])
+
+
+def connect_anew(port: int, authorities: Path) -> int:
+    """Open connections one after the other, one request each; how many there were."""
+    context = ssl.create_default_context(cafile=str(authorities))
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    request = b"GET /1k.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for _ in range(NEW_CONNECTIONS):
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as sock,
+        ):
+            sock.sendall(request)
+            size = 0
+            while part := sock.recv(65536):
+                size += len(part)
+            assert size > 1024
+    return NEW_CONNECTIONS
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that are free now."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def main() -> int:
+    """Run, print, answer 1 when a bar is missed."""
+    subprocess.run([str(Path("make/bench-peers.sh"))], check=True)
+    folder = Path(tempfile.mkdtemp(prefix="callboard-bench-"))
+    figures: dict[tuple[str, str], list[float]] = {}
+    loads: dict[str, Callable[[int], int]] = {
+        label: partial(wrk, name=name, connections=connections)
+        for label, (name, _, connections) in FILES.items()
+    }
+    loads["new connection"] = lambda port: connect_anew(port, folder / "ca.crt")
+    wanted = sys.argv[1:] or list(loads)
+    try:
+        ours, nginx = servers(folder, free_ports())
+        with ours, nginx:
+            for _ in range(ROUNDS):
+                for label in wanted:
+                    for server in (ours, nginx):
+                        before = server.cpu_s()
+                        count = loads[label](server.port)
+                        cost = (server.cpu_s() - before) / count
+                        figures.setdefault((label, server.name), []).append(cost)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    held = True
+    for label in wanted:
+        us, them = (statistics.median(figures[label, name]) * 1e6 for name in ("ours", "nginx"))
+        holds = us / them <= BARS[label]
+        held &= holds
+        print(
+            f"{label}: ours {us:.1f} µs, nginx {them:.1f} µs of processor time, "
+            f"{us / them:.2f}x (bar {BARS[label]:.1f}x): {'holds' if holds else 'MISSED'}",
+            flush=True,
+        )
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
