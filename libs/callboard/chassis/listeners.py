@@ -19,11 +19,11 @@ class Security(Enum):
     PLAIN = "plain"
     """For users and tools: loopback only, unless allow_plain."""
     MUTUAL_TLS = "mutual TLS by role"
-    """Between programs."""
+    """Between programs; plain without an identity (`-mutual-tls=off`), or not open at all."""
     SERVER_TLS = "server certificate"
+    """Whoever connects needs none; open with an identity only."""
     ENCRYPTED = "its own encryption"
     """Gossip (AES-GCM), media (SRTP)."""
-    INTERNAL = "plain, between programs until mutual TLS stands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ LISTENERS = (
     Listener("agent", "http", 8500, "tcp", "HTTP API", Security.PLAIN, published=True),
     Listener("agent", "dns", 8600, "udp+tcp", "DNS, off where the front runs", Security.PLAIN),
     Listener("agent", "https", 8501, "tcp", "HTTP API and feed", Security.MUTUAL_TLS),
-    Listener("agent", "server", 8300, "tcp", "RPC: Raft, forwarding", Security.INTERNAL),
+    Listener("agent", "server", 8300, "tcp", "RPC: Raft, forwarding", Security.MUTUAL_TLS),
     Listener("agent", "serf_lan", 8301, "udp+tcp", "gossip", Security.ENCRYPTED),
     Listener("nameserver", "dns", 8600, "udp+tcp", "DNS front", Security.PLAIN, published=True),
     Listener("nameserver", "internal", 53, "udp+tcp", "DNS inside compose", Security.PLAIN),
-    Listener("nameserver", "dot", 8853, "tcp", "DNS over TLS", Security.MUTUAL_TLS),
+    Listener("nameserver", "dot", 8853, "tcp", "DNS over TLS", Security.SERVER_TLS),
     Listener("hub", "http", 8800, "tcp", "event hub", Security.PLAIN, published=True),
     Listener("hub", "https", 8801, "tcp", "event hub", Security.MUTUAL_TLS),
     Listener("gateway", "http", 8889, "tcp", "WHEP, WHIP, API", Security.PLAIN, published=True),

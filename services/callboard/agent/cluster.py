@@ -83,8 +83,7 @@ class Cluster:
             data.close()
             raise
         self.local = LocalMember(self.node_id, settings.node_name, settings.datacenter)
-        trust = trust_domain(settings.datacenter, settings.domain)
-        security = RpcSecurity(identity, trust) if identity is not None else None
+        security = self.security = self._make_security(identity)
         self.rpc = RpcServer(self.local, security=security)
         self._dialer = Dialer(self.local, source_address=settings.source_address, security=security)
         self.client = RpcClient(self._dialer)
@@ -165,6 +164,20 @@ class Cluster:
         disk: Disk = _local_disk(directory / folder) if directory else MemoryDisk()
         self._disks.append(disk)
         return disk
+
+    def _make_security(self, identity: LiveIdentity | None) -> RpcSecurity | None:
+        settings, security = self._settings, None
+        if identity is not None:
+            trust = trust_domain(settings.datacenter, settings.domain)
+            security = RpcSecurity(identity, trust)
+        self._metrics.read_counter(
+            "callboard_rpc_refused_total",
+            "What mutual TLS turned away from rpc: at the handshake, by role, by name, or later "
+            "(standing).",
+            security.figures if security is not None else dict,
+            ("why",),
+        )
+        return security
 
     def _make_driver(
         self, data: Disk, rng: random.Random, after_apply: Callable[[], None]

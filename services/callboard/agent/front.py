@@ -24,7 +24,7 @@ from callboard.agent.ports import Engine, NotReady
 from callboard.agent.settings import OFF, AgentSettings
 from callboard.agent.state.store import StateStore
 from callboard.catalog.discovery import DiscoveryView
-from callboard.chassis.metrics import LoopLag, Metrics
+from callboard.chassis.metrics import Labels, LoopLag, Metrics
 from callboard.dns.forwarder import RecursorForwarder
 from callboard.dns.recursors import WILDCARDS, recursor_address, without_own
 from callboard.dns.server import DnsServer
@@ -33,7 +33,9 @@ from callboard.feed.copy import CatalogCopy
 from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders, UnknownFormat
 from callboard.feed.wire import Member as FedMember
 from callboard.pki.live import LiveIdentity
+from callboard.pki.roles import trust_domain
 from callboard.serve import FanOut, Limits, Request, Server, Stream, TimerWheel
+from callboard.serve.peers import Judge
 from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,23 @@ class Front:
         self._answers = self.metrics.counter(
             "callboard_http_answers", "HTTP answers by method and status", ("method", "status")
         )
+        self.metrics.read_counter(
+            "callboard_https_refused_total",
+            "https connections that failed at the handshake, or were cut later (standing).",
+            self._https_refused,
+            ("why",),
+        )
+
+    def _https_refused(self) -> dict[Labels, float]:
+        return {
+            ("handshake",): float(sum(server.handshakes_failed for server in self._https)),
+            ("standing",): float(sum(server.cut for server in self._https)),
+        }
+
+    @property
+    def https_port(self) -> int:
+        """The port of the first https listener; -1 when https is off."""
+        return self._https[0].port if self._https else OFF
 
     @property
     def http_port(self) -> int:
@@ -156,6 +175,7 @@ class Front:
             host=address,
             port=port,
             ssl_context=context,
+            trust=trust_domain(self._settings.datacenter, self._settings.domain),
             limits=Limits(connections_per_client_max=per_client),
             wheel=self._wheel,
             observe=self._observe,
@@ -163,6 +183,11 @@ class Front:
         await _named(server.start(), name, address, port)
         log.info("%s listens", name, extra={"address": f"{address}:{server.port}"})
         return server
+
+    def judge(self, judge: Judge) -> None:
+        """Cut https connections whose certificate is not accepted any more."""
+        for server in self._https:
+            server.judge(judge)
 
     def _observe(self, method: str, pattern: str, status: int, seconds: float) -> None:
         self._answers.inc(method if method in METHODS else "other", str(status))

@@ -51,6 +51,7 @@ from callboard.chassis.identity import open_identity
 from callboard.chassis.metrics import Metrics
 from callboard.pki.live import LiveIdentity
 from callboard.raft.errors import InvariantBroken, UnsupportedEntry
+from callboard.serve.peers import Judge
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +171,12 @@ class Agent:
             datacenter=self.settings.datacenter,
             meta=self._node_meta,
         )
+
+    def judge(self, judge: Judge) -> None:
+        """Hang up on those whose certificate is not accepted any more."""
+        self.front.judge(judge)
+        if self.cluster.security is not None:
+            self.cluster.security.judge(judge)
 
     async def start(self) -> None:
         """Start everything; returns without waiting for a leader. Raises what cannot be started."""
@@ -312,6 +319,8 @@ def run(built: Built) -> int:
             await agent.start()
         except REFUSALS as problem:
             raise lifecycle.StartRefused(str(problem)) from problem
+        if identity is not None:
+            _judge_standing(life, identity, agent)
         lifecycle.calm_collector()
         _write_pid(settings)
         log.info(
@@ -326,6 +335,14 @@ def run(built: Built) -> int:
         )
 
     return lifecycle.run(start)
+
+
+def _judge_standing(life: lifecycle.Lifecycle, identity: LiveIdentity, agent: Agent) -> None:
+    from callboard.pki.standing import Standing  # noqa: PLC0415 - slow to import (cryptography)
+
+    standing = Standing(identity)
+    standing.watch(agent.judge)
+    life.own(standing.follow(), "standing connections")
 
 
 def _leaves_by(signal_name: str, settings: AgentSettings) -> bool:

@@ -10,17 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import Call, Resource
+from callboard.agent.http.frame import CALLERS, Call, Resource
 from callboard.agent.http.problems import ApiError
 from callboard.chassis.guards import is_loopback
-from callboard.pki.roles import AGENT, OPERATOR, SERVER, peer_of, trust_domain
 from callboard.serve import Answer, Outcome, Request, Streamed
 
 CONTENT_TYPE = "application/vnd.callboard.feed"
-READERS = frozenset(
-    {SERVER, AGENT, OPERATOR, "nameserver", "hub", "gateway", "fileserver", "sidecar"}
-)
-"""The roles that may read the feed."""
 CUT_BYTES = 64 << 20
 """A reader so far behind is cut, and begins anew."""
 
@@ -52,7 +47,6 @@ class FeedEndpoint:
         return Streamed(head, self._context.feed(request), cut_bytes=CUT_BYTES)
 
     def _trusts(self, request: Request) -> bool:
-        if request.peer_certificate is not None:
-            trust = trust_domain(self._context.datacenter, self._context.domain)
-            return bool(READERS & peer_of(request.peer_certificate, trust).roles)
+        if request.peer is not None:
+            return bool(CALLERS & request.peer.roles)
         return self._context.allow_plain or is_loopback(request.client[0])

@@ -21,7 +21,7 @@ from callboard.agent.membership.log_limit import LogLimit
 from callboard.catalog import render
 from callboard.catalog.authorizer import Authorizer
 from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard
-from callboard.pki.roles import peer_of, trust_domain
+from callboard.pki.roles import AGENT, OPERATOR, SERVER, WrongRole, authorise
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,10 @@ BODY_BYTES_MAX = 1 << 20
 """Of bodies that are no KV values: registrations are small."""
 REFUSALS_LOGGED_MAX = 10
 """Lines of refused requests in a second: a client in a loop must not fill our log."""
+CALLERS = frozenset(
+    {SERVER, AGENT, OPERATOR, "nameserver", "hub", "gateway", "fileserver", "sidecar"}
+)
+"""The roles that may ask by mutual TLS, and read the feed."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -90,7 +94,6 @@ class Frame:
         )
         self._origins = OriginGuard(http.allowed_origins)
         self._writers = WriteGuard(http.allow_write_http_from)
-        self._trust = trust_domain(context.datacenter, context.domain)
         self._edge_headers = [
             ("Vary", "Accept-Encoding"),
             ("X-Consul-Default-Acl-Policy", "allow"),
@@ -161,9 +164,11 @@ class Frame:
             return text_answer(
                 403, f'Host "{host[:256]}" is not one of this agent: see the setting allowed_hosts'
             )
-        certificate = request.peer_certificate
-        if certificate is not None and not peer_of(certificate, self._trust).roles:
-            return text_answer(403, f"the client's certificate has no role in {self._trust}")
+        if request.peer is not None:
+            try:
+                authorise(request.peer, CALLERS, "this agent's API")
+            except WrongRole as problem:
+                return text_answer(403, str(problem))
         http = self._context.http
         for blocked in http.block_endpoints:
             if request.path.startswith(blocked):

@@ -198,6 +198,11 @@ class _CallConnection:
 
     def _watch(self) -> None:
         now = self._loop.time()
+        if self._connection.too_old:
+            self.on_lost()  # the next call dials anew; those that are out are waited for
+            if not self._calls:
+                self._connection.close("old")
+                return
         if self._calls:
             self._used_at = now
             if now - self._connection.last_received_at > SILENCE_MAX_S:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from callboard.agent.rpc.errors import ProtocolError
 from callboard.agent.rpc.wire import HANDSHAKE_BYTES_MAX, FrameReader, encode_frame
+from callboard.pki.reasons import explain
 
+CONNECTION_AGE_MAX_S = 3600.0
+"""A TLS connection that is older is made anew by who dialled it: both sides prove themselves again.
+Who listens hangs up at twice that age."""
 USER_TIMEOUT_MS = 10_000
 """Sent bytes not acknowledged by the other kernel for so long: the connection is dead."""
 
@@ -37,6 +42,8 @@ class FramedConnection(asyncio.Protocol):
         self.receiver = receiver
         self.last_received_at = 0.0
         """Loop time of the last bytes."""
+        self.made_at = 0.0
+        """Loop time of its beginning."""
         self.closed = False
         self._on_made = on_made
         self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
@@ -53,7 +60,7 @@ class FramedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
-        self.last_received_at = self._loop.time()
+        self.last_received_at = self.made_at = self._loop.time()
         _set_options(transport)
         if self._on_made is not None:
             self._on_made(self)
@@ -75,7 +82,9 @@ class FramedConnection(asyncio.Protocol):
         self.closed = True
         self._outgoing.clear()
         self._drained.set()
-        if problem is not None:
+        if isinstance(problem, ssl.SSLError):
+            self._reason = explain(problem)
+        elif problem is not None:
             self._reason = str(problem) or type(problem).__name__
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
@@ -105,6 +114,27 @@ class FramedConnection(asyncio.Protocol):
     def certificate(self) -> Mapping[str, object] | None:
         """The other side's verified certificate, as `getpeercert()` gives it; None in the clear."""
         return self._transport.get_extra_info("peercert") if self._transport else None
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The same as DER; empty in the clear, and once closed."""
+        end = self._transport.get_extra_info("ssl_object") if self._transport else None
+        return (end.getpeercert(True) or b"") if end is not None else b""
+
+    @property
+    def secured(self) -> bool:
+        """Whether it is TLS."""
+        return self._transport is not None and bool(self._transport.get_extra_info("ssl_object"))
+
+    @property
+    def too_old(self) -> bool:
+        """Whether it is to be made anew."""
+        return self.secured and self._loop.time() - self.made_at > CONNECTION_AGE_MAX_S
+
+    @property
+    def far_too_old(self) -> bool:
+        """Whether who dialled it has neglected to make it anew."""
+        return self.secured and self._loop.time() - self.made_at > 2 * CONNECTION_AGE_MAX_S
 
     def accept_frames_up_to(self, limit: int) -> None:
         """Set the longest frame taken (the handshake's limit is small)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from dataclasses import dataclass
 
 import msgspec
@@ -28,6 +29,9 @@ from callboard.agent.rpc.wire import (
     encode_frame,
     hello_of,
 )
+from callboard.chassis.logs import RateLimited
+from callboard.pki.accepting import SHUTDOWN_TIMEOUT_S
+from callboard.pki.reasons import explain
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,7 @@ class Dialer:
         self.member = member
         self._local = (source_address, 0) if source_address else None
         self._security = security
+        self._limited = RateLimited(log)
 
     async def dial(
         self, address: str, channel: Channel, receiver: FrameReceiver | None = None
@@ -92,6 +97,15 @@ class Dialer:
                 return await self._dial(address, channel, receiver)
         except TimeoutError as problem:
             raise RpcUnreachable(f"{address}: no answer to the handshake", sent=False) from problem
+        except ssl.SSLError as problem:
+            reason = explain(problem)
+            self._limited.warning(
+                address, "no TLS with another agent", {"addr": address, "reason": reason}
+            )
+            raise RpcUnreachable(f"{address}: {reason}", sent=False) from problem
+        except ConnectionResetError as problem:
+            hint = " in the handshake: has it mutual TLS off?" if self._security else ""
+            raise RpcUnreachable(f"{address}: hung up{hint}", sent=False) from problem
         except (OSError, ValueError) as problem:
             raise RpcUnreachable(f"{address}: {problem}", sent=False) from problem
 
@@ -104,6 +118,7 @@ class Dialer:
             port,
             ssl=self._security.dialling if self._security else None,
             server_hostname=self._security.server_name if self._security else None,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S if self._security else None,
             local_addr=self._local,
         )
         try:
@@ -115,18 +130,24 @@ class Dialer:
             raise
         if isinstance(answer, Refused):
             connection.close()
-            log.warning(
+            self._limited.warning(
+                f"{address} {channel}",
                 "connection refused by the other agent",
-                extra={"addr": address, "channel": str(channel), "reason": answer.reason},
+                {"addr": address, "channel": str(channel), "reason": answer.reason},
             )
             raise RpcUnreachable(f"{address}: refused: {answer.reason}", sent=False)
         if self._security is not None:
             reason = self._security.refusal_of_listener(connection.certificate, answer.node_name)
             if reason:
                 connection.abort(reason)
+                self._limited.warning(
+                    address, "another agent is not believed", {"addr": address, "reason": reason}
+                )
                 raise RpcUnreachable(f"{address}: {reason}", sent=False)
         if connection.closed:
             raise RpcUnreachable(f"{address}: closed after the handshake", sent=False)
+        if self._security is not None:
+            self._security.hold(connection)
         connection.accept_frames_up_to(FRAME_BYTES_MAX[channel])
         connection.receiver = receiver
         peer = Peer(answer.node_id, answer.node_name, answer.cluster_id, address)

@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from callboard.agent.rpc.connection import FramedConnection
+from callboard.agent.rpc.connection import CONNECTION_AGE_MAX_S, FramedConnection
 from callboard.agent.rpc.dialing import Dialer
 from callboard.agent.rpc.errors import RpcUnreachable
 from callboard.agent.rpc.wire import Channel, FrameKind
@@ -107,7 +107,8 @@ class PeerLink:
         while True:
             if await self._connect():
                 backoff_s = BACKOFF_MIN_S
-                await self._lost.wait()
+                if await self._aged():
+                    continue
             elif self._address_of(self._peer) is None:
                 backoff_s = UNKNOWN_S
             # Half to one and a half of the back-off: the survivors must not redial in step.
@@ -115,6 +116,22 @@ class PeerLink:
                 backoff_s = BACKOFF_MIN_S
             else:
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+
+    async def _aged(self) -> bool:
+        """Wait until the connection is lost, or hang up when it is old: whether that was it."""
+        connection = self._connection
+        if connection is None or not connection.secured:
+            await self._lost.wait()
+            return False
+        try:
+            # Not all at the same moment: what is sent meanwhile is dropped, and sent again.
+            async with asyncio.timeout(CONNECTION_AGE_MAX_S * self._rng.uniform(0.8, 1.0)):
+                await self._lost.wait()
+        except TimeoutError:
+            connection.receiver = self._connection = None
+            connection.close("old")
+            return True
+        return False
 
     async def _hurried(self, wait_s: float) -> bool:
         self._hurry.clear()

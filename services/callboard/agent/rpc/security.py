@@ -7,12 +7,19 @@ by the handshake's REFUSED frame.
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from weakref import WeakSet
 
+from callboard.agent.rpc.connection import FramedConnection
 from callboard.agent.rpc.wire import Channel
+from callboard.chassis.metrics import Labels
 from callboard.pki.live import LiveIdentity
 from callboard.pki.roles import AGENT, SERVER, Peer, WrongRole, authorise, peer_of
+
+log = logging.getLogger(__name__)
 
 Certificate = Mapping[str, object]
 
@@ -34,6 +41,36 @@ class RpcSecurity:
         self.server_name = f"server.{trust}"
         """Who is dialled must prove this name, whatever its address."""
         self._trust = trust
+        self._standing: WeakSet[FramedConnection] = WeakSet()
+        self.refused: Counter[str] = Counter()
+        """What was turned away, by why: handshake, role, name, and standing: those whose
+        certificate ceased to be accepted."""
+
+    def figures(self) -> dict[Labels, float]:
+        """`refused`, as metrics are read."""
+        return {(why,): float(count) for why, count in self.refused.items()}
+
+    def count(self, why: str) -> None:
+        """Count one that was turned away."""
+        self.refused[why] += 1
+
+    def hold(self, connection: FramedConnection) -> None:
+        """A connection stands, from or to another agent: `judge` looks at it from now on."""
+        self._standing.add(connection)
+
+    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+        """Hang up on those whose certificate is not accepted any more, or who stay too long."""
+        for connection in [one for one in self._standing if not one.closed]:
+            reason = judge(connection.certificate_der)
+            if reason is not None:
+                self.count("standing")
+                log.warning(
+                    "connection cut: the other agent's certificate is not accepted any more",
+                    extra={"addr": connection.remote_address, "reason": reason},
+                )
+                connection.abort(reason)
+            elif connection.far_too_old:
+                connection.close("old")
 
     def is_server(self, certificate: Certificate | None) -> bool:
         """Whether the other side is a server of the catalog."""
@@ -47,8 +84,12 @@ class RpcSecurity:
         try:
             authorise(peer, ALLOWED[channel], f"channel {channel}")
         except WrongRole as problem:
+            self.count("role")
             return str(problem)
-        return _other_name(peer, node_name)
+        reason = _other_name(peer, node_name)
+        if reason is not None:
+            self.count("name")
+        return reason
 
     def refusal_of_listener(self, certificate: Certificate | None, node_name: str) -> str | None:
         """Why who answered is not believed; None when it is."""

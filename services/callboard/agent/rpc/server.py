@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,7 @@ from callboard.agent.rpc.wire import (
     decode_body,
     encode_frame,
 )
+from callboard.pki.accepting import TlsListener
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class RpcServer:
         self._connections: dict[FramedConnection, None] = {}
         # (ordered, unlike a set: a simulation plays the same run twice)
         self._listener: asyncio.Server | None = None
+        self._tls_listener: TlsListener | None = None
+        self._name: tuple[Any, ...] = ("", 0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._logged_second = 0
         self._logged_lines = 0
@@ -77,32 +80,39 @@ class RpcServer:
     async def start(self, host: str, port: int) -> None:
         """Listen. OSError if the address is taken."""
         self._loop = asyncio.get_running_loop()
-        self._listener = await self._loop.create_server(
-            lambda: FramedConnection(None, self._made),
-            host,
-            port,
-            ssl=self._security.listening if self._security else None,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if self._security else None,
-            backlog=256,
-        )
+
+        def accepted() -> FramedConnection:
+            return FramedConnection(None, self._made)
+
+        if self._security is not None:
+            self._tls_listener = TlsListener(
+                accepted,
+                self._security.listening,
+                timeout_s=HANDSHAKE_TIMEOUT_S,
+                failed=self._handshake_failed,
+            )
+            await self._tls_listener.start(host, port)
+            self._name = self._tls_listener.name
+        else:
+            self._listener = await self._loop.create_server(accepted, host, port, backlog=256)
+            self._name = self._listener.sockets[0].getsockname()
 
     @property
     def port(self) -> int:
         """The port listened on (useful after port 0)."""
-        assert self._listener is not None
-        return int(self._listener.sockets[0].getsockname()[1])
+        return int(self._name[1])
 
     @property
     def address(self) -> str:
         """ "ip:port" listened on."""
-        assert self._listener is not None
-        name = self._listener.sockets[0].getsockname()
-        return join_address(name[0], name[1])
+        return join_address(self._name[0], self._name[1])
 
     async def stop(self) -> None:
         """Stop listening and hang up on everybody; handlers at work are cancelled."""
         if self._listener is not None:
             self._listener.close()
+        if self._tls_listener is not None:
+            await self._tls_listener.stop()
         for connection in list(self._connections):
             connection.abort("the agent stops")
         if self._listener is not None:
@@ -119,6 +129,11 @@ class RpcServer:
             return
         self._connections[connection] = None
         connection.receiver = _Greeter(self, connection)
+
+    def _handshake_failed(self, address: str, reason: str) -> None:
+        assert self._security is not None
+        self._security.count("handshake")
+        self.log_rejected(address, reason)
 
     def forget(self, connection: FramedConnection) -> None:
         """A connection is gone."""
@@ -139,6 +154,8 @@ class RpcServer:
             connection.close(answer.reason)
             self.log_rejected(connection.remote_address, answer.reason, hello.node_name)
             return None
+        if self._security is not None:
+            self._security.hold(connection)
         channel = Channel(hello.channel)
         connection.send_raw(MAGIC + encode_frame(FrameKind.WELCOME, ENCODER.encode(answer)))
         connection.accept_frames_up_to(FRAME_BYTES_MAX[channel])

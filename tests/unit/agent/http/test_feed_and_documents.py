@@ -16,6 +16,7 @@ from tests.harness.raw_http import connect, request_bytes
 from callboard.agent.http.application import build_api, build_app
 from callboard.agent.http.frame import Call
 from callboard.catalog.authorizer import ALLOW_ALL
+from callboard.pki.roles import NOBODY, Peer
 from callboard.serve import Request, StreamConnection, Streamed
 
 if TYPE_CHECKING:
@@ -53,27 +54,26 @@ async def test_feed_is_streamed_until_its_reader_goes() -> None:
         await eventually(lambda: made[0].cancelled, timeout_s=1.0)
 
 
-def ask_feed(site: ApiSite, client: str, certificate: dict[str, object] | None = None) -> object:
+def ask_feed(site: ApiSite, client: str, peer: Peer | None = None) -> object:
     """What the feed endpoint gives to a client at this address."""
     resource = next(r for r in site.api.resources if r.pattern == "/v1/internal/feed")
-    request = Request("GET", resource.pattern, b"", {}, {}, b"", (client, 1), certificate)
+    request = Request("GET", resource.pattern, b"", {}, {}, b"", (client, 1), None, peer)
     try:
         return resource.methods["GET"](Call(request, "", ALLOW_ALL))
     except Exception as refused:
         return refused
 
 
-def certificate(role: str, trust: str = "dc1.consul") -> dict[str, object]:
-    return {"subjectAltName": (("URI", f"spiffe://{trust}/svc/{role}"),)}
+def peer(role: str) -> Peer:
+    return Peer(frozenset({role}), "")
 
 
 async def test_feed_is_for_loopback_readers_by_role_and_allowed_plain() -> None:
     async with api_site(feed=lambda request: Frames()) as site:
         assert isinstance(ask_feed(site, "127.0.0.2"), Streamed)
         assert isinstance(ask_feed(site, "::1"), Streamed)
-        assert isinstance(ask_feed(site, "10.0.0.1", certificate("hub")), Streamed)
-        nameless: dict[str, object] = {"subject": ()}
-        for stranger in (nameless, certificate("issuer"), certificate("hub", "dc2.consul")):
+        assert isinstance(ask_feed(site, "10.0.0.1", peer("hub")), Streamed)
+        for stranger in (NOBODY, peer("issuer")):
             assert "for programs of the farm" in str(ask_feed(site, "127.0.0.1", stranger))
         assert "for programs of the farm" in str(ask_feed(site, "10.0.0.1"))
     async with api_site(feed=lambda request: Frames(), allow_plain=True) as site:
