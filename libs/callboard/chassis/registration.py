@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 TTL_S = 10.0
 DEREGISTER_TIMEOUT_S = 2.0
 """For saying goodbye; a program that stops does not wait longer."""
+
+
+ROUTE_PROBE = ("192.0.2.1", 9)
+"""An address that is nobody's (RFC 5737): a UDP socket connected to it sends nothing, and has the
+address of the default route."""
 
 
 class Registration:
@@ -87,3 +93,15 @@ class Registration:
             async with asyncio.timeout(DEREGISTER_TIMEOUT_S):
                 await self._client.do(calls.deregister(self._id))
         await self._client.close()
+
+
+def own_address(bind: str) -> str:
+    """The address others reach us at: `bind`, or the default route's for a wildcard; "" unknown."""
+    if bind not in ("0.0.0.0", "::"):
+        return bind
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(ROUTE_PROBE)
+        except OSError:
+            return ""
+        return str(sock.getsockname()[0])

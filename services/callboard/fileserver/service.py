@@ -17,6 +17,7 @@ from callboard.chassis.health import HealthServer
 from callboard.chassis.identity import open_identity
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
+from callboard.chassis.registration import Registration, own_address
 from callboard.fileserver.access import AccessLog
 from callboard.fileserver.credentials import Credentials, CredentialsError
 from callboard.fileserver.folder import Folder
@@ -48,7 +49,10 @@ class Fileserver:
             await self._start_health(life)
         except OSError as problem:
             raise StartRefused(f"health: {problem}") from problem
-        identity = await open_identity(settings.identity, PROGRAM, life, self.metrics)
+        address = own_address(settings.bind)
+        identity = await open_identity(
+            settings.identity, settings.node, life, self.metrics, [address] if address else []
+        )
         try:
             credentials = Credentials(settings.pairs, settings.client_ca, settings.crl)
         except CredentialsError as problem:
@@ -60,6 +64,19 @@ class Fileserver:
 
             router = open_routes(settings, identity, life, self.metrics)
         await self._listen(life, credentials, router)
+        if settings.register and self.server is not None:
+            registration = Registration(
+                ",".join(settings.catalog),
+                PROGRAM,
+                id=f"{PROGRAM}-{settings.node}",
+                port=self.server.port,
+                address=address,
+                token=settings.token,
+                source=settings.source,
+                tls=identity.for_servers() if identity is not None else None,
+            )
+            await registration.start()
+            life.on_stop("registration", registration.stop)
 
     async def _listen(
         self, life: Lifecycle, credentials: Credentials, router: Router | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ FLAGS = FlagSet(
                  "localhost and addresses; `*.example.com`, or `*` for any."),
         text("catalog", "Agents, separated by commas (URLs or names): /v1, /hub and /media are "
              "forwarded to instances found in their catalog."),
+        text("node", "Name of this instance in the catalog. Default: the host's name."),
+        switch("register", "Register in the catalog.", True),
         switch("allow-writes", "Forward writes below /v1 too, from own pages and tools."),
         repeated("allowed-origin", "A page that may write from another site (https://example.com)."),
         text("datacenter", "Datacenter in other programs' certificates.", "dc1"),
@@ -95,6 +98,9 @@ class FileserverSettings:
     allowed_hosts: tuple[str, ...] = ()
     catalog: tuple[str, ...] = ()
     """URLs of agents; without any nothing is forwarded."""
+    node: str = ""
+    register: bool = False
+    token: str = ""
     allow_writes: bool = False
     allowed_origins: tuple[str, ...] = ()
     trust_domain: str = "dc1.consul"
@@ -113,7 +119,8 @@ class FileserverSettings:
 def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
     """The settings of a command line. Raises SettingsError.
 
-    Of the environment: BIND, LOG_LEVEL, PUBLIC_HOST, SOURCE, IDENTITY, EXCHANGE, MUTUAL_TLS.
+    Of the environment: BIND, LOG_LEVEL, PUBLIC_HOST, SOURCE, IDENTITY, EXCHANGE, MUTUAL_TLS,
+    CALLBOARD_HTTP_TOKEN (or CONSUL_HTTP_TOKEN).
     """
     if parsed.args:
         raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
@@ -147,6 +154,9 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
         identity=identity,
         allowed_hosts=(*parsed.values("allowed-host"), *([public_host] if public_host else [])),
         catalog=catalog,
+        node=parsed.text("node") or socket.gethostname(),
+        register=parsed.switch("register") and bool(catalog),
+        token=environ.get("CALLBOARD_HTTP_TOKEN", environ.get("CONSUL_HTTP_TOKEN", "")),
         allow_writes=parsed.switch("allow-writes"),
         allowed_origins=parsed.values("allowed-origin"),
         trust_domain=trust_domain(parsed.text("datacenter"), parsed.text("domain")),

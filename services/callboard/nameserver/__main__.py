@@ -35,7 +35,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from callboard.chassis import lifecycle  # noqa: PLC0415 - the settings are checked first
     from callboard.chassis.identity import open_identity  # noqa: PLC0415 - as above
     from callboard.chassis.metrics import Metrics  # noqa: PLC0415 - as above
-    from callboard.nameserver.service import Nameserver, own_address  # noqa: PLC0415 - as above
+    from callboard.chassis.registration import own_address  # noqa: PLC0415 - as above
+    from callboard.nameserver.service import Nameserver  # noqa: PLC0415 - as above
 
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 

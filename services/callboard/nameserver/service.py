@@ -8,7 +8,6 @@ stop is the reverse; the copy is saved once nothing changes it any more.
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from callboard.chassis.health import HealthServer
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
-from callboard.chassis.registration import Registration
+from callboard.chassis.registration import Registration, own_address
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings
 from callboard.nameserver.forwarder import RESOLV_CONF, forwarder, system_recursors
@@ -27,10 +26,6 @@ from callboard.pki.live import LiveIdentity
 log = logging.getLogger(__name__)
 
 PROGRAM = "nameserver"
-
-ROUTE_PROBE = ("192.0.2.1", 9)
-"""An address that is nobody's (RFC 5737): a UDP socket connected to it sends nothing, and has the
-address of the default route."""
 
 
 class Nameserver:
@@ -206,15 +201,3 @@ def _dot_context(
     if identity is None or settings.dot_port < 0:
         return None
     return identity.for_clients(client=ssl.CERT_NONE, alpn=("dot",))
-
-
-def own_address(bind: str) -> str:
-    """The address others reach us at: `bind`, or the default route's for a wildcard; "" unknown."""
-    if bind not in ("0.0.0.0", "::"):
-        return bind
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(ROUTE_PROBE)
-        except OSError:
-            return ""
-        return str(sock.getsockname()[0])

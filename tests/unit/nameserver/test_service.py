@@ -20,10 +20,11 @@ from tests.harness.feeding import FakeCluster, FeedServer, feeding
 
 from callboard.catalog.changes import Change
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
+from callboard.chassis.registration import own_address
 from callboard.dns.settings import DnsSettings
 from callboard.feed.image import NAME
 from callboard.nameserver import view as view_module
-from callboard.nameserver.service import Nameserver, own_address
+from callboard.nameserver.service import Nameserver
 from callboard.nameserver.settings import NameserverSettings
 
 DEAD = "http://127.0.0.1:9"
