@@ -160,6 +160,7 @@ class DnsServer:
             "queries_tcp": self._tcp.queries,
             "queries_tls": self._dot.queries,
             "answers_unsent": self._udp.unsent if self._udp else 0,
+            "handshakes_failed": self._dot.handshakes_failed,
             "connections_refused": self._tcp.refused + self._dot.refused,
             "answers_held_back": self.held_back,
             "forwarded": self.forwarded,

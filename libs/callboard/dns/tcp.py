@@ -15,6 +15,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
+from callboard.chassis.logs import RateLimited
+from callboard.pki.accepting import TlsListener
+
 log = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S = 10.0
@@ -49,25 +52,35 @@ class TcpListener:
         self.queries = 0
         self.refused = 0
         """Connections closed at once because there were too many."""
+        self._limited = RateLimited(log)
         self._idle_timeout_s = idle_timeout_s
         self._connections_max = connections_max
         self._per_client_max = per_client_max
         self._connections: set[Connection] = set()
         self._clients: Counter[str] = Counter()
+        self.handshakes_failed = 0
+        """TLS connections that did not come about."""
         self._server: asyncio.Server | None = None
+        self._tls: TlsListener | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Listen. Raises OSError when the address is taken or not ours."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self), host, port, ssl=tls, backlog=BACKLOG
-        )
+        if tls is not None:
+            self._tls = TlsListener(lambda: Connection(self), tls, failed=self._failed)
+            await self._tls.start(host, port)
+        else:
+            self._server = await loop.create_server(
+                lambda: Connection(self), host, port, backlog=BACKLOG
+            )
         self._sweep = loop.call_later(SWEEP_INTERVAL_S, self._sweep_idle)
 
     @property
     def port(self) -> int:
         """The port it listens on; valid after `start`."""
+        if self._tls is not None:
+            return self._tls.port
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -80,6 +93,10 @@ class TcpListener:
         """Close the listener and every connection."""
         if self._sweep is not None:
             self._sweep.cancel()
+        if self._tls is not None:
+            await self._tls.stop()
+            for connection in list(self._connections):
+                connection.abort()
         if self._server is not None:
             self._server.close()
             for connection in list(self._connections):
@@ -103,6 +120,12 @@ class TcpListener:
             self._clients[client] -= 1
             if not self._clients[client]:
                 del self._clients[client]
+
+    def _failed(self, address: str, reason: str) -> None:
+        self.handshakes_failed += 1
+        self._limited.log(
+            logging.INFO, reason, "no TLS with a client", {"client": address, "reason": reason}
+        )
 
     def _sweep_idle(self) -> None:
         loop = asyncio.get_running_loop()
