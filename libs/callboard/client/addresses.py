@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 DEFAULT_ADDRESS = "127.0.0.1:8500"
+DEFAULT_TLS_ADDRESS = "127.0.0.1:8501"
 HTTP_PORT = 8500
 HTTPS_PORT = 8501
 

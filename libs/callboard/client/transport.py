@@ -13,11 +13,13 @@ import select
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from callboard.client.addresses import Address
 from callboard.client.errors import ApiError, Unreachable
+from callboard.pki.reasons import explain
 
 CONNECT_TIMEOUT_S = 3.0
 """To one address, when there are others to try; half of what a person waits."""
@@ -43,16 +45,30 @@ class TlsOptions:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """A context for clients. Raises OSError or ssl.SSLError for files it cannot read."""
-        context = ssl.create_default_context(
-            cafile=self.ca_file or None, capath=self.ca_path or None
-        )
+        """A context for clients. Raises OSError whose text names the file it cannot use."""
+        with _naming(self.ca_file or self.ca_path):
+            context = ssl.create_default_context(
+                cafile=self.ca_file or None, capath=self.ca_path or None
+            )
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.certificate_file:
-            context.load_cert_chain(self.certificate_file, self.key_file or None)
+            with _naming(", ".join(filter(None, (self.certificate_file, self.key_file)))):
+                context.load_cert_chain(self.certificate_file, self.key_file or None)
         return context
+
+
+@contextmanager
+def _naming(files: str) -> Iterator[None]:
+    """OpenSSL's errors do not say which file."""
+    try:
+        yield
+    except OSError as problem:
+        text = problem.strerror
+        if isinstance(problem, ssl.SSLError):
+            text = explain(problem) if problem.reason else "not readable as PEM"
+        raise OSError(problem.errno, f"{files}: {text}") from problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +186,7 @@ class Transport:
             text = f"{what}: context deadline exceeded (Client.Timeout exceeded)"
             raise Unreachable(text, sent=sent) from problem
         except (OSError, http.client.HTTPException) as problem:
-            reason = "EOF" if isinstance(problem, http.client.BadStatusLine) else problem
+            reason = "EOF" if isinstance(problem, http.client.BadStatusLine) else _words(problem)
             raise Unreachable(f"{what}: {reason}", sent=sent) from problem
 
     def _connect(self, number: int, what: str) -> http.client.HTTPConnection:
@@ -180,7 +196,10 @@ class Transport:
             return kept
         self.close()
         address = self._addresses[number]
-        connection = self._new_connection(address)
+        try:
+            connection = self._new_connection(address)
+        except OSError as problem:
+            raise Unreachable(f"{what}: tls: {problem.strerror}") from problem
         connection.timeout = CONNECT_TIMEOUT_S if len(self._addresses) > 1 else self._timeout_s
         try:
             connection.connect()
@@ -229,6 +248,10 @@ def _is_quiet(sock: socket.socket | None) -> bool:
     return not select.select([sock], [], [], 0)[0]
 
 
+def _words(problem: Exception) -> str:
+    return f"tls: {explain(problem)}" if isinstance(problem, ssl.SSLError) else str(problem)
+
+
 def _dial_text(address: Address, problem: OSError) -> str:
     """As Go's net.Dial says it: `dial tcp 127.0.0.1:8500: connect: connection refused`."""
     if address.scheme == "unix":
@@ -239,5 +262,5 @@ def _dial_text(address: Address, problem: OSError) -> str:
     if isinstance(problem, TimeoutError):
         return f"{where}: i/o timeout"
     if isinstance(problem, ssl.SSLError):
-        return f"tls: {problem.reason or problem}"
+        return f"tls: {explain(problem)}"
     return f"{where}: connect: {(problem.strerror or str(problem)).lower()}"

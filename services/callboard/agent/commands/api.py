@@ -15,7 +15,7 @@ from urllib.parse import quote
 from callboard.chassis import flags
 from callboard.chassis.flags import Flag, FlagSet, Kind, Parsed
 from callboard.chassis.verbs import Failed, UsageError, call, dispatch
-from callboard.client.addresses import DEFAULT_ADDRESS, parse_addresses
+from callboard.client.addresses import DEFAULT_ADDRESS, DEFAULT_TLS_ADDRESS, parse_addresses
 from callboard.client.errors import ClientError
 from callboard.client.transport import Response, TlsOptions, Transport
 
@@ -141,11 +141,10 @@ def transport(parsed: Parsed, environ: Mapping[str, str]) -> Transport:
         server_name=option("tls-server-name", "TLS_SERVER_NAME"),
         verify=variable("HTTP_SSL_VERIFY").lower() not in ("false", "0", "f"),
     )
+    secure = variable("HTTP_SSL").lower() in ("true", "1", "t")
+    default = DEFAULT_TLS_ADDRESS if secure else DEFAULT_ADDRESS
     try:
-        addresses = parse_addresses(
-            option("http-addr", "HTTP_ADDR") or DEFAULT_ADDRESS,
-            tls=variable("HTTP_SSL").lower() in ("true", "1", "t"),
-        )
+        addresses = parse_addresses(option("http-addr", "HTTP_ADDR") or default, tls=secure)
     except ValueError as problem:
         raise Failed(f"Error connecting to Consul agent: {problem}") from problem
     return Transport(
