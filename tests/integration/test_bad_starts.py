@@ -101,10 +101,9 @@ IDLE = {
     "segments": None,
     "session_ttl_min": "10s",
     "telemetry": {"prometheus_retention_time": "24h", "disable_hostname": True},
-    "tls": {"defaults": {"verify_incoming": False}},
+    "tls": {"grpc": {"use_auto_cert": False}},
     "translate_wan_addrs": False,
     "ui_config": {"enabled": True},
-    "verify_incoming": False,
     "watches": [],
 }
 """Keys of Consul that are accepted, and have no effect yet."""

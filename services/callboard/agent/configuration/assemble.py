@@ -22,16 +22,15 @@ from callboard.agent.configuration.addresses import (
     own_address,
 )
 from callboard.agent.configuration.files import ConfigurationError, Value
+from callboard.agent.configuration.security import https_of, identity_of, settle_aliases
 from callboard.agent.configuration.validation import validate
-from callboard.agent.settings import OFF as PORT_OFF
 from callboard.agent.settings import (
     AgentSettings,
     Ports,
     development,
     host_name,
 )
-from callboard.chassis.identity_settings import OFF, ON, IdentitySettings, checked
-from callboard.chassis.listeners import default_port, is_loopback
+from callboard.chassis.listeners import is_loopback
 
 T = TypeVar("T")
 
@@ -110,6 +109,7 @@ def assemble(
 ) -> AgentSettings:
     """The settings, whole and valid. Raises ConfigurationError."""
     given = dict(values)
+    settle_aliases(given)
     _settle_bootstrap(given, dev=dev)
     base = development() if dev else AgentSettings(node_name=host_name())
     settings = replace(
@@ -118,13 +118,13 @@ def assemble(
         dns=_with(base.dns, _pick(given, _DNS), {"soa": _with(base.dns.soa, _pick(given, _SOA))}),
         gossip=_with(base.gossip, _pick(given, _GOSSIP)),
         http=_with(base.http, _pick(given, _HTTP), _filters(given)),
-        identity=_identity(given),
+        identity=identity_of(given),
         config_files=origin.files,
         config_dirs=origin.directories,
         command_line=origin.command_line,
         environment=dict(origin.environment or {}),
     )
-    settings = replace(settings, ports=_https(given, settings))
+    settings = replace(settings, ports=https_of(given, settings))
     settings = _with(
         settings, _leaving(given, settings), _addresses(given, settings.ports, resolve)
     )
@@ -146,45 +146,6 @@ def _pick(given: Mapping[str, Value], fields: Mapping[str, str]) -> dict[str, Va
 def _ports(given: Mapping[str, Value]) -> dict[str, Value]:
     """0 leaves a port at its default, as Consul's; -1 turns the listener off."""
     return {name: port for name, port in _pick(given, _PORTS).items() if port != 0}
-
-
-def _identity(given: Mapping[str, Value]) -> IdentitySettings:
-    """Where key and certificate are. Raises ConfigurationError for what does not fit together."""
-
-    def path(key: str) -> Path | None:
-        text = str(given.get(key, ""))
-        return Path(text).absolute() if text else None
-
-    mutual = str(given.get("mutual_tls", ON)).lower()
-    if mutual not in (ON, OFF):
-        raise ConfigurationError(f"mutual_tls is {ON} or {OFF}, not {mutual!r}")
-    try:
-        return checked(
-            IdentitySettings(
-                directory=path("identity"),
-                exchange=path("exchange"),
-                certificate=path("cert_file"),
-                key=path("key_file"),
-                authorities=path("ca_file"),
-                revoked=path("crl_file"),
-                mutual_tls=mutual == ON,
-            )
-        )
-    except ValueError as problem:
-        raise ConfigurationError(str(problem)) from None
-
-
-def _https(given: Mapping[str, Value], settings: AgentSettings) -> Ports:
-    """https is open where there is an identity, and nowhere else."""
-    ports = settings.ports
-    asked = int(str(given.get("ports.https", 0)))
-    if settings.identity.given:
-        return replace(ports, https=default_port("agent", "https")) if asked == 0 else ports
-    if asked > 0 and settings.identity.mutual_tls:
-        raise ConfigurationError(
-            "ports.https needs a certificate: say identity, or cert_file, key_file and ca_file"
-        )
-    return replace(ports, https=PORT_OFF)
 
 
 def _filters(given: Mapping[str, Value]) -> dict[str, object]:

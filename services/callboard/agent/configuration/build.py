@@ -21,6 +21,7 @@ from callboard.agent.configuration.flags import (
     from_flags,
     sources,
 )
+from callboard.agent.configuration.security import remarks
 from callboard.agent.settings import AgentSettings
 from callboard.catalog.definitions import Definitions
 from callboard.chassis.flags import FlagError
@@ -62,7 +63,7 @@ def build(
     )
     settings = assemble(merged.values, dev=parsed.switch("dev"), origin=origin, resolve=resolve)
     notices = [f"{source}: {path} has no effect yet" for source, path in (*merged.idle, *idle)]
-    notices += _warnings(settings)
+    notices += [*remarks(merged.values, settings), *_warnings(settings)]
     return Built(settings, definitions_of(merged), tuple(dict.fromkeys(notices)))
 
 

@@ -73,6 +73,9 @@ _EFFECTIVE = (
         ("key_file", "its private key"),
         ("ca_file", "CA certificates that other agents and programs must come from"),
         ("crl_file", "revocation lists of those CAs"),
+        ("tls.defaults.cert_file", "cert_file"),
+        ("tls.defaults.key_file", "key_file"),
+        ("tls.defaults.ca_file", "ca_file"),
         ("mutual_tls", "on, or off: agents and programs speak to each other in the clear"),
         ("encrypt", "gossip's key: 16, 24 or 32 bytes in base64"),
         (
@@ -91,6 +94,14 @@ _EFFECTIVE = (
         ("leave_on_terminate", "leave at SIGTERM; true on clients"),
         ("skip_leave_on_interrupt", "stay at SIGINT; true on servers"),
         ("discard_check_output", "keep no output of checks"),
+        *(
+            (key, "true; with a certificate it is always so")
+            for key in (
+                *("verify_incoming", "verify_incoming_rpc", "verify_incoming_https"),
+                *("verify_outgoing", "verify_server_hostname", "tls.defaults.verify_incoming"),
+                *("tls.defaults.verify_outgoing", "tls.internal_rpc.verify_server_hostname"),
+            )
+        ),
         ("allow_plain", "plain HTTP and DNS may leave loopback"),
         ("disable_http_unprintable_char_filter", "allow unprintable characters in paths"),
         ("disable_kv_key_validation", "allow keys that climb out of their path"),
@@ -172,7 +183,8 @@ _WITHOUT_EFFECT = (
     *_idle(
         Kind.TEXT,
         *("acl.default_policy", "acl.down_policy", "addresses.grpc"),
-        *("log_file", "primary_datacenter"),
+        *("log_file", "primary_datacenter", "tls_min_version", "tls_cipher_suites"),
+        *("tls.defaults.tls_min_version", "tls.defaults.tls_cipher_suites"),
     ),
     *_idle(
         Kind.BOOL,
@@ -180,8 +192,8 @@ _WITHOUT_EFFECT = (
         *("disable_host_node_id", "disable_remote_exec", "disable_update_check"),
         *("dns_config.disable_compression", "dns_config.use_cache"),
         *("enable_local_script_checks", "enable_script_checks"),
-        *("http_config.use_cache", "translate_wan_addrs", "ui", "verify_incoming"),
-        *("verify_outgoing", "verify_server_hostname"),
+        *("http_config.use_cache", "translate_wan_addrs", "ui"),
+        "tls_prefer_server_cipher_suites",
     ),
     *_idle(
         Kind.INT,
@@ -192,7 +204,7 @@ _WITHOUT_EFFECT = (
     *_idle(
         Kind.ANYTHING,
         *("acl.tokens", "autopilot", "config_entries", "connect", "limits.rpc_rate", "segments"),
-        *("telemetry", "tls", "ui_config", "watches"),
+        *("telemetry", "tls.grpc", "tls.https", "ui_config", "watches"),
     ),
 )
 
