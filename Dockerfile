@@ -1,4 +1,4 @@
-# All programs of Callboard, one target each: agent, nameserver.
+# All programs of Callboard, one target each: agent, nameserver, fileserver, issuer.
 #
 # Stages: base (user, directories, bytecode) -> builder (pip, build backend) -> venv (locked
 # dependencies) -> wheel (this project) -> runtime -> one target per program.
@@ -11,7 +11,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:$PATH
 RUN groupadd --system --gid 10001 callboard \
  && useradd --system --uid 10001 --gid callboard --no-create-home --home-dir /nonexistent \
     --shell /usr/sbin/nologin callboard \
- && install -d -o callboard -g callboard -m 0750 /data \
+ && install -d -o callboard -g callboard -m 0750 /data /exchange \
  && install -d -m 0755 /etc/consul.d
 # The root is read-only at run time and neither base brings the standard library's bytecode:
 # without this line every start and every health check would compile it anew.
@@ -63,4 +63,18 @@ CMD ["-dev"]
 FROM runtime AS nameserver
 EXPOSE 53 53/udp
 ENTRYPOINT ["callboard", "nameserver"]
+CMD ["-help"]
+
+FROM runtime AS fileserver
+EXPOSE 1443
+ENTRYPOINT ["callboard", "fileserver"]
+CMD ["-help"]
+
+# A volume takes owner and mode from the directory it is mounted on: one for each program.
+FROM runtime AS issuer
+USER root
+RUN for program in agent-1 agent-2 agent-3 agent-4 nameserver fileserver; do \
+      install -d -o callboard -g callboard -m 0750 "/exchange/$program"; done
+USER 10001:10001
+ENTRYPOINT ["callboard", "issuer"]
 CMD ["-help"]

@@ -23,6 +23,7 @@ up: engine toolchain environment  ## start the stack in containers; ends with wh
 	@docker compose up --detach --wait --wait-timeout 120 --remove-orphans || \
 	  { docker compose logs --tail 20; exit 1; }
 	@cat make/what-to-try.txt
+	@$(PYTHON) make/trust.py
 
 down:  ## stop it; the catalog stays in its volumes
 	@docker compose down --remove-orphans

@@ -132,6 +132,14 @@ def free_subnet(kept: str | None, taken: set[Network]) -> str:
     raise SystemExit("no free network below 10.85: set SUBNET in .env (see .env.example)")
 
 
+def public(kept: Mapping[str, str]) -> dict[str, str]:
+    """PUBLIC_HOST, and where 1443 is published then: on all addresses; {} without one."""
+    host = os.environ.get("PUBLIC_HOST", kept.get("PUBLIC_HOST", ""))
+    if not host:
+        return {name: "" for name in ("PUBLIC_HOST", "PUBLIC_BIND") if name in kept}
+    return {"PUBLIC_HOST": host, "PUBLIC_BIND": "0.0.0.0"}
+
+
 def read(path: Path) -> dict[str, str]:
     """Return the assignments of an .env file; {} if there is none."""
     if not path.exists():
@@ -163,6 +171,7 @@ def main(argv: Sequence[str]) -> int:
     values["SUBNET"] = os.environ.get("SUBNET") or free_subnet(
         values.get("SUBNET"), taken_networks(project)
     )
+    values.update(public(values))
     write(arguments.output, values)
     return 0
 

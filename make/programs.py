@@ -16,12 +16,17 @@ DEFINITIONS = ROOT / "examples" / "consul.d"
 SERVERS = ("agent-1", "agent-2", "agent-3")
 CLIENT = "agent-4"
 NAMESERVER = "nameserver"
-NAMES = (*SERVERS, CLIENT, NAMESERVER)
+FILESERVER = "fileserver"
+ISSUER = "issuer"
+CERTIFIED = (*SERVERS, CLIENT, NAMESERVER, FILESERVER)
+"""The programs that the issuer signs a certificate for."""
+NAMES = (*CERTIFIED, ISSUER)
 ANNOUNCING = frozenset({"agent-1", CLIENT})
 """The agents that read the definitions in examples/consul.d."""
 
 HTTP_PORT = 8500
 DNS_PORT = 8600
+HTTPS_PORT = 1443
 HEALTH_PORT = 9090
 
 
@@ -35,6 +40,8 @@ class Layout:
     """Data directories and logs are below it, one each per name."""
     nameserver_bind: str | None = None
     """Where the front answers DNS, if not at its own address."""
+    fileserver_bind: str | None = None
+    """Where the file server answers, if not at its own address."""
     definitions: Path = DEFINITIONS
     recursor: str | None = None
     """Where the front sends other names: `HOST:PORT`, or None for the machine's own resolvers."""
@@ -42,6 +49,10 @@ class Layout:
     def data(self, name: str) -> Path:
         """Return the data directory of a program."""
         return self.directory / name
+
+    def exchange(self, name: str) -> Path:
+        """Return the directory that a program shares with the issuer."""
+        return self.directory / "exchange" / name
 
     def log(self, name: str) -> Path:
         """Return the file that a program's output goes to."""
@@ -53,12 +64,21 @@ class Layout:
 
     def argv(self, name: str) -> list[str]:
         """Return the command line of a program."""
-        program = self._nameserver() if name == NAMESERVER else self._agent(name)
+        special = {
+            NAMESERVER: self._nameserver,
+            FILESERVER: self._fileserver,
+            ISSUER: self._issuer,
+        }
+        program = special[name]() if name in special else self._agent(name)
         return [sys.executable, "-m", "callboard.chassis.command", *program]
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the variables of a program, beside those of whoever starts it."""
-        return {"SOURCE": self.addresses[name], "PYTHONUNBUFFERED": "1"}
+        common = {"SOURCE": self.addresses[name], "PYTHONUNBUFFERED": "1"}
+        if name == ISSUER:
+            return common
+        identity = {"IDENTITY": self.data(name) / "identity", "EXCHANGE": self.exchange(name)}
+        return common | {variable: str(path) for variable, path in identity.items()}
 
     def _agent(self, name: str) -> list[str]:
         address = self.addresses[name]
@@ -79,7 +99,7 @@ class Layout:
 
     def _nameserver(self) -> list[str]:
         address = self.addresses[NAMESERVER]
-        catalog = ",".join(f"http://{self.addresses[name]}:{HTTP_PORT}" for name in SERVERS)
+        catalog = ",".join(self.addresses[name] for name in SERVERS)
         return [
             "nameserver",
             f"-bind={self.nameserver_bind or address}",
@@ -88,4 +108,26 @@ class Layout:
             f"-data-dir={self.data(NAMESERVER)}",
             *([f"-recursor={self.recursor}"] if self.recursor else []),
             f"-health={address}:{HEALTH_PORT}",
+        ]
+
+    def _fileserver(self) -> list[str]:
+        address = self.addresses[FILESERVER]
+        return [
+            "fileserver",
+            f"-bind={self.fileserver_bind or address}",
+            "-page",
+            f"-catalog={','.join(self.addresses[name] for name in SERVERS)}",
+            f"-health={address}:{HEALTH_PORT}",
+        ]
+
+    def _issuer(self) -> list[str]:
+        roles = {name: name for name in CERTIFIED}
+        roles |= {**dict.fromkeys(SERVERS, "server"), CLIENT: "agent"}
+        return [
+            "issuer",
+            f"-data-dir={self.data(ISSUER)}",
+            f"-exchange={self.directory / 'exchange'}",
+            "-network=127.0.0.0/8",
+            *(f"-program={name}={roles[name]}" for name in CERTIFIED),
+            f"-health={self.addresses[ISSUER]}:{HEALTH_PORT}",
         ]

@@ -1,9 +1,9 @@
 """`make run`: the programs of docker-compose.yml as local processes, in the foreground.
 
 The agents are at 127.0.0.1 to 127.0.0.4, all with Consul's ports; the nameserver answers at
-127.0.0.1:8600. Data and logs are in run/ and stay; Ctrl-C stops everything, in reverse order. A
-program that ends meanwhile (kill one: that is what the others are for) ends alone, and the command
-that brings it back is printed.
+127.0.0.1:8600, the file server at https://127.0.0.1:1443. Data and logs are in run/ and stay;
+Ctrl-C stops everything, in reverse order. A program that ends meanwhile (kill one: that is what the
+others are for) ends alone, and the command that brings it back is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,19 @@ import urllib.request
 from pathlib import Path
 from time import monotonic
 
-from make.programs import DNS_PORT, HTTP_PORT, NAMES, NAMESERVER, ROOT, Layout
+from make import trust
+from make.programs import (
+    CERTIFIED,
+    CLIENT,
+    DNS_PORT,
+    HTTP_PORT,
+    HTTPS_PORT,
+    ISSUER,
+    NAMES,
+    ROOT,
+    SERVERS,
+    Layout,
+)
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 10.0
@@ -27,6 +39,7 @@ LAYOUT = Layout(
     addresses={name: f"127.0.0.{number}" for number, name in enumerate(NAMES, start=1)},
     directory=ROOT / "run",
     nameserver_bind="127.0.0.1",
+    fileserver_bind="127.0.0.1",
 )
 
 Programs = dict[str, subprocess.Popen[bytes]]
@@ -56,8 +69,9 @@ def is_ready(name: str) -> bool:
 
 def taken() -> str | None:
     """Return an address that something else listens on, or None."""
-    places = [(LAYOUT.addresses[name], HTTP_PORT) for name in NAMES if name != NAMESERVER]
-    for place in [*places, (LAYOUT.nameserver_bind or "", DNS_PORT)]:
+    places = [(LAYOUT.addresses[name], HTTP_PORT) for name in (*SERVERS, CLIENT)]
+    places += [(LAYOUT.nameserver_bind or "", DNS_PORT), (LAYOUT.fileserver_bind or "", HTTPS_PORT)]
+    for place in places:
         with socket.socket() as probe:
             probe.settimeout(1.0)
             if probe.connect_ex(place) == 0:
@@ -139,12 +153,13 @@ def main() -> int:
     LAYOUT.directory.mkdir(exist_ok=True)
     programs: Programs = {}
     try:
-        for name in NAMES:
+        for name in (ISSUER, *CERTIFIED):
             programs[name] = start(name)
             print(f"== {name:<11} {LAYOUT.addresses[name]}   log: run/{name}.log", flush=True)
         problem = wait_until_ready(programs, stopped)
         if problem is None and not stopped.is_set():
             print((ROOT / "make" / "what-to-try.txt").read_text(), flush=True)
+            print(trust.take((LAYOUT.data(ISSUER) / "ca.pem").read_bytes()), flush=True)
             print("Ctrl-C stops all.", flush=True)
             problem = watch(programs, stopped)
         if problem:

@@ -23,7 +23,7 @@ import docker
 from docker.models.containers import Container
 from docker.models.networks import Network
 from make import environment
-from make.programs import HEALTH_PORT, ROOT
+from make.programs import HEALTH_PORT, ISSUER, ROOT
 from tests.harness.capabilities import faketime_library, has
 from tests.harness.eventually import SLOW, eventually_sync
 from tests.harness.faults import (
@@ -102,9 +102,11 @@ class Project(DockerCompose):
         return done.stdout
 
 
+PORTS = ("HTTP_PORT", "HTTP_PORT_2", "HTTP_PORT_3", "DNS_PORT", "HTTPS_PORT")
+"""Variables of published ports; 0 lets the engine choose."""
 OUR_VARIABLES = frozenset(
-    {"BASE_IMAGE", "BUILD_CA", "SUBNET", "COMPOSE_PROJECT_NAME"}
-    | {"HTTP_PORT", "HTTP_PORT_2", "HTTP_PORT_3", "DNS_PORT"}
+    {"BASE_IMAGE", "BUILD_CA", "SUBNET", "COMPOSE_PROJECT_NAME", *PORTS}
+    | {"MUTUAL_TLS", "PUBLIC_HOST", "PUBLIC_BIND"}
 )
 
 
@@ -132,7 +134,7 @@ class ComposeStack:
         subnet = environment.free_subnet(None, environment.taken_networks(self.project))
         if not (ROOT / ".env").exists():
             raise StackFailure("no .env: run `make images` first")
-        ports = dict.fromkeys(("HTTP_PORT", "HTTP_PORT_2", "HTTP_PORT_3", "DNS_PORT"), "0")
+        ports = dict.fromkeys(PORTS, "0")
         variables = {**ports, "SUBNET": subnet, "COMPOSE_PROJECT_NAME": self.project}
         own = self._scratch / "tests.env"
         environment.write(own, variables)
@@ -285,6 +287,10 @@ class ComposeStack:
         code, output = self._container(service).exec_run(limited, demux=True)
         out, err = cast("tuple[bytes | None, bytes | None]", output)
         return ExecResult(int(code or 0), (out or b"").decode(), (err or b"").decode())
+
+    def authority(self) -> str:
+        """Return the CA certificate of this stack, PEM."""
+        return self.exec(ISSUER, ["cat", "/data/ca.pem"]).out
 
     def permute(self, *services: str) -> None:
         """Give each of the services the address of the next, by the engine's fixed addresses."""

@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from make.programs import DNS_PORT, Layout
+from make.programs import DNS_PORT, ISSUER, Layout
 from tests.harness.capabilities import has
 from tests.harness.eventually import eventually_sync
 from tests.harness.faults import (
@@ -194,6 +194,10 @@ class ProcessStack:
             cwd=self._directory,
         )
         return ExecResult(done.returncode, done.stdout, done.stderr)
+
+    def authority(self) -> str:
+        """Return the CA certificate of this stack, PEM."""
+        return (self._layout.data(ISSUER) / "ca.pem").read_text("ascii")
 
     def permute(self, *services: str) -> None:
         """Give each of the services the address of the next."""

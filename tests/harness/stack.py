@@ -116,6 +116,9 @@ class Stack(Protocol):
     def unpause(self, service: str) -> None:
         """Let a frozen service go on."""
 
+    def authority(self) -> str:
+        """Return the CA certificate of this stack, PEM."""
+
     def permute(self, *services: str) -> None:
         """Give each of these services, all down, the address that the next one had."""
 

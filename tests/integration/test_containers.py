@@ -15,7 +15,7 @@ from make import environment
 from make.programs import ROOT
 from tests.harness.asking import addresses
 from tests.harness.catalog import resolve
-from tests.harness.compose_driver import ComposeStack
+from tests.harness.compose_driver import PORTS, ComposeStack
 from tests.harness.stack import AGENTS, NAMES, Stack
 
 pytestmark = pytest.mark.only("containers")
@@ -83,6 +83,8 @@ def test_ports_are_published_on_loopback_only(stack: Stack) -> None:
         "agent-3": {"8500/tcp"},
         "agent-4": set(),
         "nameserver": {"53/udp", "53/tcp"},
+        "fileserver": {"1443/tcp"},
+        "issuer": set(),
     }
 
 
@@ -139,7 +141,7 @@ def _compose(**variables: str) -> Iterator[list[str]]:
 def test_plain_docker_compose_up_works(stack: Stack) -> None:
     """Beside another stack, by another SUBNET and another project name alone."""
     project = f"callboard-test-{uuid.uuid4().hex[:8]}"
-    ports = dict.fromkeys(("HTTP_PORT", "HTTP_PORT_2", "HTTP_PORT_3", "DNS_PORT"), "0")
+    ports = dict.fromkeys(PORTS, "0")
     subnet = environment.free_subnet(None, environment.taken_networks(project))
     with _compose(COMPOSE_PROJECT_NAME=project, SUBNET=subnet, **ports) as services:
         assert sorted(services) == [f"{name} healthy" for name in sorted(NAMES)]

@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 
 import pytest
-from make.programs import ROOT
+from make.programs import FILESERVER, HTTPS_PORT, ROOT
 from tests.harness.capabilities import require
 from tests.harness.sources import tracked
 from tests.harness.stack import DNS_INSIDE_PORT, NAMESERVER, ExecResult, Stack
@@ -39,6 +40,15 @@ def run(stack: Stack, command: str) -> ExecResult:
     if "+tcp" in command:
         host, port = stack.addr(NAMESERVER, DNS_INSIDE_PORT, "tcp")
     command = command.replace("@127.0.0.1 -p 8600", f"@{host} -p {port}")
+    host, port = stack.addr(FILESERVER, HTTPS_PORT)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
+        authority.write(stack.authority())
+        authority.flush()
+        trusting = f"--cacert {authority.name} --connect-to localhost:1443:{host}:{port}"
+        return _run(stack, command.replace("--cacert certs/out/ca.pem", trusting))
+
+
+def _run(stack: Stack, command: str) -> ExecResult:
     if command.startswith("./callboard "):
         return stack.exec("agent-1", shlex.split(command.removeprefix("./")))
     done = subprocess.run(

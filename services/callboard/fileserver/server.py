@@ -74,6 +74,8 @@ class Server:
         self.sent_bytes = 0
         """Of bodies of files, and of everything relayed."""
         self.accepted = 0
+        self.looks = 0
+        """How often folder and certificates were looked at again."""
         self.failures: Counter[str] = Counter()
         self._address = (host, port)
         self._allowed_hosts = allowed_hosts
@@ -108,7 +110,7 @@ class Server:
     async def stop(self) -> None:
         """Accept nothing more, let answers end for `limits.drain_s`, then end what is left."""
         self.draining = True
-        if self._listener is not None:
+        if self._listener is not None and self._listener.fileno() >= 0:
             self.loop.remove_reader(self._listener.fileno())
             self._listener.close()
         for transport in list(self.connections):
@@ -196,6 +198,7 @@ class Server:
             self.count_failure("too_many_of_address")
         else:
             try:
+                sock.getpeername()  # who has gone already is not wrapped: that would warn
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 made = Connection(self, sock, self.credentials.loaded.context, address)
@@ -246,6 +249,7 @@ class Server:
                 self._limited.log(
                     logging.WARNING, "folder", f"the folder cannot be read: {problem}"
                 )
+            self.looks += 1
             pause_s = max(self._look_s, (self.loop.time() - began) * LOOK_SHARE)
 
     async def _read_folder(self) -> None:

@@ -30,7 +30,7 @@ LINGER_BYTES_MAX = 1 << 20
 """Read and thrown away at most of a client that is refused."""
 PLAIN_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: 43\r\nConnection: close\r\n\r\nThis port speaks TLS: https://, not http://\n"
+    b"Content-Length: 44\r\nConnection: close\r\n\r\nThis port speaks TLS: https://, not http://\n"
 )
 
 _SCRATCH = memoryview(bytearray(FILE_PART_BYTES))

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from make.programs import ANNOUNCING, CLIENT, NAMES, NAMESERVER, ROOT, SERVERS, Layout
+from make.programs import (
+    ANNOUNCING,
+    CERTIFIED,
+    CLIENT,
+    ISSUER,
+    NAMES,
+    NAMESERVER,
+    ROOT,
+    SERVERS,
+    Layout,
+)
 
 LAYOUT = Layout(
     addresses={name: f"127.9.9.{number}" for number, name in enumerate(NAMES, start=1)},
@@ -38,7 +48,7 @@ def test_an_agent_has_the_same_flags_in_both_stacks(name: str) -> None:
 
 def test_the_nameserver_reads_the_same_servers_in_both_stacks() -> None:
     def count(argv: list[str]) -> int:
-        return next(word for word in argv if word.startswith("-catalog=")).count("http://")
+        return next(word for word in argv if word.startswith("-catalog=")).count(",") + 1
 
     assert count(LAYOUT.argv(NAMESERVER)) == count(compose()[NAMESERVER]["command"]) == 3
 
@@ -50,7 +60,29 @@ def test_the_same_agents_announce_the_examples_in_both_stacks(name: str) -> None
     assert any(word.startswith("-config-dir=") for word in LAYOUT.argv(name)) == mounted
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_the_issuer_knows_the_same_programs_in_the_same_roles_in_both_stacks() -> None:
+    def programs(argv: list[str]) -> set[str]:
+        return {word for word in argv if word.startswith("-program=")}
+
+    ours = programs(LAYOUT.argv(ISSUER))
+    assert ours == programs(compose()[ISSUER]["command"])
+    assert {word.split("=")[1] for word in ours} == set(CERTIFIED)
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_a_program_shares_a_directory_with_the_issuer_and_nobody_else(name: str) -> None:
+    volume = f"{name}-exchange"
+    users = [
+        (service, mount.split(":")[1])
+        for service, settings in compose().items()
+        for mount in settings["volumes"]
+        if mount.split(":")[0] == volume
+    ]
+    assert sorted(users) == sorted([(name, "/exchange"), (ISSUER, f"/exchange/{name}")])
+    assert LAYOUT.environment(name)["EXCHANGE"].endswith(f"/exchange/{name}")
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
 def test_a_program_listens_and_connects_at_its_own_address(name: str) -> None:
     argv = LAYOUT.argv(name)
     assert f"-bind={LAYOUT.addresses[name]}" in argv
