@@ -2,9 +2,11 @@
 
 TLS judges at the handshake only; a peer that is revoked the minute after would stay for as long as
 its connection. `Standing` reads the files anew when they change and asks whoever holds connections
-to end those whose certificate was revoked, has expired, or comes from a CA that is gone. A list
-that is merely out of date ends nothing: new connections are refused by then, and cutting the old
-ones too would turn an issuer's outage into everybody's.
+to end those whose certificate was revoked, has expired, or comes from a CA that is gone. Revoked
+is at once; the others have a minute in which whoever dialled makes the connection anew by itself,
+so that a change of certificates or of the CA costs no request. A list that is merely out of date
+ends nothing: new connections are refused by then, and cutting the old ones too would turn an
+issuer's outage into everybody's.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Judge = Callable[[bytes], str | None]
 """Why a certificate (DER) is not accepted any more; None while it is."""
+GRACE_S = 60.0
 ACCEPTED_MAX = 4096
 """Certificates whose judgement is remembered."""
 
@@ -32,6 +35,10 @@ ACCEPTED_MAX = 4096
 class _Trust:
     authorities: tuple[x509.Certificate, ...]
     lists: tuple[x509.CertificateRevocationList, ...]
+
+
+class _Revoked(verification.NotAccepted):
+    """A certificate is on a list."""
 
 
 class Standing:
@@ -50,6 +57,8 @@ class Standing:
         self._trust = _Trust((), ())
         self._accepted: dict[bytes, datetime] = {}
         """By the files as they are: certificate -> until when."""
+        self._doomed: dict[bytes, datetime] = {}
+        """Not accepted any more, without being revoked: certificate -> since when."""
 
     def watch(self, holder: Callable[[Judge], object]) -> None:
         """Have `holder` end its connections whose certificate the judge says something about."""
@@ -88,6 +97,8 @@ class Standing:
             self._accepted.clear()
 
     def _ask(self) -> None:
+        if len(self._doomed) >= ACCEPTED_MAX:
+            self._doomed.clear()
         if self._generation >= 0:
             for holder in self._holders:
                 holder(self.judge)
@@ -100,11 +111,16 @@ class Standing:
         try:
             leaf = x509.load_der_x509_certificate(der)
             self._check(leaf)
-        except ValueError as problem:
+        except _Revoked as problem:
             return str(problem)
+        except ValueError as problem:
+            since = self._doomed.setdefault(der, self._now())
+            late = self._now() - since >= timedelta(seconds=GRACE_S)
+            return str(problem) if late else None
         if len(self._accepted) >= ACCEPTED_MAX:
             self._accepted.clear()
         self._accepted[der] = leaf.not_valid_after_utc
+        self._doomed.pop(der, None)
         return None
 
     def _check(self, leaf: x509.Certificate) -> None:
@@ -120,4 +136,4 @@ class Standing:
             line = listed.get_revoked_certificate_by_serial_number(leaf.serial_number)
             if listed.issuer == leaf.issuer and line is not None:
                 since = verification.moment(line.revocation_date_utc)
-                raise verification.NotAccepted(f"{who} was revoked on {since}")
+                raise _Revoked(f"{who} was revoked on {since}")

@@ -342,6 +342,7 @@ def _judge_standing(life: lifecycle.Lifecycle, identity: LiveIdentity, agent: Ag
 
     standing = Standing(identity)
     standing.watch(agent.judge)
+    life.on_reload(standing.look)
     life.own(standing.follow(), "standing connections")
 
 

@@ -83,11 +83,16 @@ def test_peer_stays_while_its_ca_is_one_of_two_and_goes_with_it(scene: Scene) ->
     scene.replace("ca.pem", both)
     assert scene.holder.said == [None]
     scene.replace("ca.pem", certificates.pem(following.certificate))
+    assert scene.holder.said == [None], "who dialled may come anew by itself"
+    scene.now += timedelta(seconds=61)
+    scene.standing.look()
     assert "not among the CAs any more" in str(scene.holder.said[0])
 
 
 def test_peer_of_a_ca_with_the_same_name_and_another_key_goes(scene: Scene) -> None:
     scene.replace("ca.pem", certificates.pem(CA().certificate))
+    scene.now += timedelta(seconds=61)
+    scene.standing.look()
     assert "not among the CAs any more" in str(scene.holder.said[0])
 
 
@@ -96,6 +101,8 @@ def test_peer_goes_when_its_certificate_expires(scene: Scene) -> None:
     scene.standing.look()
     assert scene.holder.said == [None]
     scene.now += timedelta(minutes=20)
+    scene.standing.look()
+    scene.now += timedelta(seconds=61)
     scene.standing.look()
     assert "expired" in str(scene.holder.said[0])
 
@@ -115,4 +122,6 @@ def test_unreadable_files_end_no_connection(scene: Scene, caplog: pytest.LogCapt
 
 
 def test_bytes_that_are_no_certificate_are_not_accepted(scene: Scene) -> None:
+    assert scene.standing.judge(b"\x30\x03abc") is None
+    scene.now += timedelta(seconds=61)
     assert scene.standing.judge(b"\x30\x03abc") is not None

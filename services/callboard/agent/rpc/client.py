@@ -198,7 +198,7 @@ class _CallConnection:
 
     def _watch(self) -> None:
         now = self._loop.time()
-        if self._connection.too_old:
+        if self._connection.is_old():
             self.on_lost()  # the next call dials anew; those that are out are waited for
             if not self._calls:
                 self._connection.close("old")

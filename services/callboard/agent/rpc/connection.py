@@ -16,9 +16,6 @@ from callboard.agent.rpc.errors import ProtocolError
 from callboard.agent.rpc.wire import HANDSHAKE_BYTES_MAX, FrameReader, encode_frame
 from callboard.pki.reasons import explain
 
-CONNECTION_AGE_MAX_S = 3600.0
-"""A TLS connection that is older is made anew by who dialled it: both sides prove themselves again.
-Who listens hangs up at twice that age."""
 USER_TIMEOUT_MS = 10_000
 """Sent bytes not acknowledged by the other kernel for so long: the connection is dead."""
 
@@ -44,6 +41,8 @@ class FramedConnection(asyncio.Protocol):
         """Loop time of the last bytes."""
         self.made_at = 0.0
         """Loop time of its beginning."""
+        self.is_old: Callable[[], bool] = lambda: False
+        """Whether whoever dialled it should make it anew."""
         self.closed = False
         self._on_made = on_made
         self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
@@ -120,21 +119,6 @@ class FramedConnection(asyncio.Protocol):
         """The same as DER; empty in the clear, and once closed."""
         end = self._transport.get_extra_info("ssl_object") if self._transport else None
         return (end.getpeercert(True) or b"") if end is not None else b""
-
-    @property
-    def secured(self) -> bool:
-        """Whether it is TLS."""
-        return self._transport is not None and bool(self._transport.get_extra_info("ssl_object"))
-
-    @property
-    def too_old(self) -> bool:
-        """Whether it is to be made anew."""
-        return self.secured and self._loop.time() - self.made_at > CONNECTION_AGE_MAX_S
-
-    @property
-    def far_too_old(self) -> bool:
-        """Whether who dialled it has neglected to make it anew."""
-        return self.secured and self._loop.time() - self.made_at > 2 * CONNECTION_AGE_MAX_S
 
     def accept_frames_up_to(self, limit: int) -> None:
         """Set the longest frame taken (the handshake's limit is small)."""

@@ -88,6 +88,11 @@ class Dialer:
         self._security = security
         self._limited = RateLimited(log)
 
+    @property
+    def renews(self) -> bool:
+        """Whether connections become old: those of TLS."""
+        return self._security is not None
+
     async def dial(
         self, address: str, channel: Channel, receiver: FrameReceiver | None = None
     ) -> Dialed:

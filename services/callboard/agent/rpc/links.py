@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from callboard.agent.rpc.connection import CONNECTION_AGE_MAX_S, FramedConnection
+from callboard.agent.rpc.connection import FramedConnection
 from callboard.agent.rpc.dialing import Dialer
 from callboard.agent.rpc.errors import RpcUnreachable
 from callboard.agent.rpc.wire import Channel, FrameKind
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
+AGE_LOOK_S = 5.0
+"""Between two looks at a TLS connection's age."""
 UNKNOWN_S = 0.1
 """How often an address that is not known yet is asked for: that costs nothing."""
 UNSENT_BYTES_MAX = {Channel.RAFT: 32 << 20, Channel.HEARTBEAT: 256 << 10}
@@ -107,8 +109,9 @@ class PeerLink:
         while True:
             if await self._connect():
                 backoff_s = BACKOFF_MIN_S
-                if await self._aged():
+                if self._dialer.renews and await self._renewed():
                     continue
+                await self._lost.wait()
             elif self._address_of(self._peer) is None:
                 backoff_s = UNKNOWN_S
             # Half to one and a half of the back-off: the survivors must not redial in step.
@@ -117,20 +120,19 @@ class PeerLink:
             else:
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
-    async def _aged(self) -> bool:
+    async def _renewed(self) -> bool:
         """Wait until the connection is lost, or hang up when it is old: whether that was it."""
-        connection = self._connection
-        if connection is None or not connection.secured:
-            await self._lost.wait()
-            return False
-        try:
-            # Not all at the same moment: what is sent meanwhile is dropped, and sent again.
-            async with asyncio.timeout(CONNECTION_AGE_MAX_S * self._rng.uniform(0.8, 1.0)):
-                await self._lost.wait()
-        except TimeoutError:
-            connection.receiver = self._connection = None
-            connection.close("old")
-            return True
+        while not self._lost.is_set():
+            # Not all links at the same moment: what is sent meanwhile is dropped, and sent again.
+            try:
+                async with asyncio.timeout(AGE_LOOK_S * self._rng.uniform(0.5, 1.5)):
+                    await self._lost.wait()
+            except TimeoutError:
+                connection = self._connection
+                if connection is not None and connection.is_old():
+                    connection.receiver = self._connection = None
+                    connection.close("old")
+                    return True
         return False
 
     async def _hurried(self, wait_s: float) -> bool:

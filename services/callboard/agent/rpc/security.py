@@ -7,6 +7,7 @@ by the handshake's REFUSED frame.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections import Counter
@@ -31,11 +32,16 @@ ALLOWED = {
 }
 
 
+AGE_MAX_S = 3600.0
+"""Of a connection. Who dialled it makes it anew then; who listens hangs up at twice that age."""
+
+
 class RpcSecurity:
     """The contexts of one agent's rpc, and its judgement of certificates."""
 
     def __init__(self, identity: LiveIdentity, trust: str) -> None:
         """`trust` is our trust domain: "dc1.consul"."""
+        self._identity = identity
         self.listening = identity.for_clients(client=ssl.CERT_REQUIRED)
         self.dialling = identity.for_servers()
         self.server_name = f"server.{trust}"
@@ -55,7 +61,17 @@ class RpcSecurity:
         self.refused[why] += 1
 
     def hold(self, connection: FramedConnection) -> None:
-        """A connection stands, from or to another agent: `judge` looks at it from now on."""
+        """A connection stands, from or to another agent: `judge` looks at it from now on.
+
+        Whoever dialled makes it anew after an hour, and soon after our certificate, CA or list
+        changed: then both sides have seen of each other what is new before the old ends.
+        """
+        generation = self._identity.generation
+
+        def is_old() -> bool:
+            return generation != self._identity.generation or _age_s(connection) > AGE_MAX_S
+
+        connection.is_old = is_old
         self._standing.add(connection)
 
     def judge(self, judge: Callable[[bytes], str | None]) -> None:
@@ -69,7 +85,7 @@ class RpcSecurity:
                     extra={"addr": connection.remote_address, "reason": reason},
                 )
                 connection.abort(reason)
-            elif connection.far_too_old:
+            elif _age_s(connection) > 2 * AGE_MAX_S:
                 connection.close("old")
 
     def is_server(self, certificate: Certificate | None) -> bool:
@@ -97,6 +113,10 @@ class RpcSecurity:
         if SERVER not in peer.roles:
             return "the other side's certificate is not a server's"
         return _other_name(peer, node_name)
+
+
+def _age_s(connection: FramedConnection) -> float:
+    return asyncio.get_running_loop().time() - connection.made_at
 
 
 def _other_name(peer: Peer, node_name: str) -> str | None:

@@ -24,9 +24,9 @@ from callboard.agent.rpc import (
     RpcFailed,
     RpcServer,
     RpcUnreachable,
-    connection,
     links,
 )
+from callboard.agent.rpc import security as rules
 from callboard.agent.rpc.connection import FramedConnection, FrameReceiver
 from callboard.agent.rpc.links import PeerLink
 from callboard.agent.rpc.security import RpcSecurity
@@ -351,19 +351,25 @@ async def test_old_call_connection_is_made_anew_and_loses_no_call(
         there.rpc.register("wait", wait)
         waiting = asyncio.create_task(client.call(there.address, "wait", b"late", 30.0))
         await eventually(lambda: client.peer(there.address) is not None)
-        monkeypatch.setattr(connection, "CONNECTION_AGE_MAX_S", 0.0)
+        monkeypatch.setattr(rules, "AGE_MAX_S", 0.0)
         await eventually(lambda: client.peer(there.address) is None)
         assert await client.call(there.address, "echo", b"x", 5.0) == b"x"
         gate.set()
         assert await waiting == b"late"
 
 
-async def test_old_link_is_made_anew(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "CONNECTION_AGE_MAX_S", 0.2)
+@pytest.mark.parametrize("why", ["age", "our files changed"])
+async def test_old_link_is_made_anew(farm: Farm, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    monkeypatch.setattr(links, "AGE_LOOK_S", 0.1)
     async with serving(farm.server()) as there:
-        dialer = Dialer(member(2), security=farm.server(2))
+        identity = farm.identity(names_for("server", "agent-2"), "linking")
+        dialer = Dialer(member(2), security=RpcSecurity(identity, TRUST))
         made = await linked(dialer, there.address)
         first = made._connection
+        if why == "age":
+            monkeypatch.setattr(rules, "AGE_MAX_S", -1.0)
+        else:
+            identity.generation += 1
         await eventually(lambda: made.connected and made._connection is not first)
         await eventually(lambda: made.send(b"after") or None)
         await eventually(lambda: there.raft.bodies[-1:] == [b"after"])
@@ -384,6 +390,6 @@ async def test_listener_hangs_up_on_who_never_renews(
     async with two(farm, tmp_path) as pair:
         pair.standing.look()
         assert await pair.call() == b"x"
-        monkeypatch.setattr(connection, "CONNECTION_AGE_MAX_S", -1.0)
+        monkeypatch.setattr(rules, "AGE_MAX_S", -1.0)
         pair.standing.look()
         await eventually(lambda: pair.client.peer(pair.there.address) is None)
