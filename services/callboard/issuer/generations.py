@@ -19,7 +19,6 @@ from enum import Enum
 from pathlib import Path
 
 from callboard.pki.authority import Authority
-
 from callboard.pki.certificates import CA_LIFE, SKEW, Constraints
 
 COMMON_NAME = "Callboard CA"
