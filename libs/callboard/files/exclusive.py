@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
-from callboard.files.temporary import Temporary, named
+from callboard.files.temporary import FLAGS, Temporary, named
 
 OWNER_ONLY = 0o600
 NO_LINKS = frozenset(
@@ -53,12 +53,12 @@ def create(
     """
     if mode not in MODES:
         raise ValueError(f"mode is 'x' or 'xb', not {mode!r}")
-    target = os.fspath(path)
+    target = os.fsdecode(path)
     _refuse_existing(target)
     temporary = Temporary(target, text=mode != "xb", permissions=permissions)
     try:
         yield temporary.file
-        temporary.sync()
+        temporary.finish()
         _publish(temporary)
         temporary.sync_directory()
     finally:
@@ -67,19 +67,25 @@ def create(
 
 def _refuse_existing(target: str) -> None:
     """Raise what `open(target, 'x')` raises, as far as that can be known before."""
-    if target.endswith(os.sep):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    if not target:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), target)
+    above = target.rstrip(os.sep)
     try:
+        if above and above != target:
+            os.lstat(os.path.dirname(above) or os.curdir)  # noqa: PTH120 - as the caller spells it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
         os.lstat(target)
     except FileNotFoundError:
-        return
+        return  # or a missing folder, which the temporary file finds out
+    except OSError as problem:
+        raise named(problem, target) from None
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
 
 
 def _publish(temporary: Temporary) -> None:
     """Give the content its name, in one step, unless the name is taken."""
     try:
-        os.link(temporary.name, temporary.target, follow_symlinks=False)
+        _link(temporary)
     except FileExistsError as problem:
         # over NFS the answer may get lost and the retry finds our own link: then there are two
         ours = Path(temporary.name)
@@ -90,7 +96,13 @@ def _publish(temporary: Temporary) -> None:
             raise named(problem, temporary.target) from problem
         if not _rename_exclusively(temporary):
             _write_exclusively(temporary)
-    except NotImplementedError:  # follow_symlinks, on systems without linkat
+
+
+def _link(temporary: Temporary) -> None:
+    """A second name for the same file. Raises OSError."""
+    if os.link in os.supports_follow_symlinks:
+        os.link(temporary.name, temporary.target, follow_symlinks=False)
+    else:
         os.link(temporary.name, temporary.target)
 
 
@@ -115,13 +127,14 @@ def _write_exclusively(temporary: Temporary) -> None:
     """The last resort: O_EXCL on the target itself. A reader may then see half of it, and a crash
     may leave half of it; whatever goes wrong here is removed again."""
     body = Path(temporary.name).read_bytes()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(temporary.target, flags, OWNER_ONLY)
+    descriptor = os.open(temporary.target, FLAGS, OWNER_ONLY)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(body)
             file.flush()
-            os.fsync(file.fileno())
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, temporary.permissions)
+            os.fsync(descriptor)
         if Path(temporary.target).read_bytes() != body:
             raise OSError(errno.EIO, "not what was written", temporary.target)
     except BaseException:

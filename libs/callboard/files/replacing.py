@@ -37,11 +37,11 @@ def replace(
     """
     if mode not in MODES:
         raise ValueError(f"mode is 'w' or 'wb', not {mode!r}")
-    target = os.fspath(path)
+    target = os.fsdecode(path)
     temporary = Temporary(target, text=mode != "wb", permissions=permissions)
     try:
         yield temporary.file
-        temporary.sync()
+        temporary.finish()
         try:
             Path(temporary.name).replace(target)
         except OSError as problem:

@@ -32,8 +32,9 @@ class Temporary:
         """Raises OSError, naming `target`, where that folder takes no new file."""
         self.target = target
         self.directory = os.path.dirname(target) or os.curdir  # noqa: PTH120 - keeps "./x" as it is
-        self._permissions = permissions
+        self.permissions = permissions
         self.name, self.descriptor = self._open()
+        """The descriptor is -1 once it is closed."""
         # the descriptor outlives a close() within the block: what was written is to be synced
         self.file: IO[Any] = os.fdopen(
             self.descriptor,
@@ -42,13 +43,15 @@ class Temporary:
             closefd=False,
         )
 
-    def sync(self) -> None:
-        """What was written is on the disk, with the mode it is to have. Raises OSError."""
+    def finish(self) -> None:
+        """What was written is on the disk, with the mode it is to have, and closed (elsewhere than
+        on POSIX an open file takes no new name). Raises OSError."""
         if not self.file.closed:
             self.file.flush()
         if hasattr(os, "fchmod"):
-            os.fchmod(self.descriptor, self._permissions)
+            os.fchmod(self.descriptor, self.permissions)
         os.fsync(self.descriptor)
+        self._close()
 
     def discard(self) -> None:
         """Close it, and remove its name if it still has it."""
@@ -56,8 +59,13 @@ class Temporary:
             self.file.close()
         except OSError:
             pass  # bytes that nobody will see: the block has failed before
-        os.close(self.descriptor)
+        self._close()
         Path(self.name).unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def sync_directory(self) -> None:
         """The target's name is on the disk. Raises OSError."""
