@@ -34,6 +34,7 @@ from tests.harness.faults import (
     write_offset,
 )
 from tests.harness.guard import Guard
+from tests.harness.sockets import Listening, listening
 from tests.harness.stack import (
     DNS_INSIDE_PORT,
     HTTP_PORT,
@@ -198,6 +199,10 @@ class ProcessStack:
     def authority(self) -> str:
         """Return the CA certificate of this stack, PEM."""
         return (self._layout.data(ISSUER) / "ca.pem").read_text("ascii")
+
+    def listening(self, service: str) -> set[Listening]:
+        """Return where a running service takes connections or datagrams."""
+        return listening(self._processes[service].pid)
 
     def permute(self, *services: str) -> None:
         """Give each of the services the address of the next."""
