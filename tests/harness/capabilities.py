@@ -119,6 +119,7 @@ CAPABILITIES = {
         _tool("certtool", "gnutls-bin"),
         _tool("gnutls-cli", "gnutls-bin"),
         _tool("caddy", "caddy"),
+        _tool("nginx", "nginx-light"),
         _tool("chromium", "chromium"),
         Capability(
             "ca-certificates",

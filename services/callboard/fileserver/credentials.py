@@ -21,8 +21,6 @@ from callboard.pki.contexts import Material, server_context
 
 log = logging.getLogger(__name__)
 
-HOW = "make one with `callboard tls cert create -server`, or in a clone with `make certs`"
-
 Signature = tuple[tuple[int, int, int, int], ...]
 
 
@@ -107,7 +105,7 @@ class Credentials:
         contexts: list[tuple[ssl.SSLContext, tuple[str, ...]]] = []
         ends: list[datetime] = []
         for material in self._materials:
-            certificate = _certificate(material.certificate)
+            certificate = _certificate(material)
             contexts.append((_context(material), _dns_names(certificate)))
             ends.append(certificate.not_valid_after_utc)
         first = contexts[0][0]
@@ -137,11 +135,20 @@ def _chooser(
     return choose
 
 
-def _certificate(path: Path) -> x509.Certificate:
+def _how(material: Material) -> str:
+    """What makes the files that are missing."""
+    return (
+        "make one with `callboard tls cert create -service fileserver -cert-out "
+        f"{material.certificate} -key-out {material.key}`, or in a clone with `make certs`"
+    )
+
+
+def _certificate(material: Material) -> x509.Certificate:
+    path = material.certificate
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except FileNotFoundError:
-        raise CredentialsError(f"no certificate {path}: {HOW}") from None
+        raise CredentialsError(f"no certificate {path}: {_how(material)}") from None
     except OSError as problem:
         raise CredentialsError(f"the certificate {problem.filename}: {problem.strerror}") from None
     except ValueError:
@@ -150,7 +157,7 @@ def _certificate(path: Path) -> x509.Certificate:
 
 def _context(material: Material) -> ssl.SSLContext:
     """A listener's context. Raises CredentialsError, naming the file that is at fault."""
-    _check_key(material.key)
+    _check_key(material)
     client = ssl.CERT_NONE if material.authorities is None else ssl.CERT_REQUIRED
     try:
         return server_context(material, client=client, alpn=("http/1.1",))
@@ -173,12 +180,13 @@ def _context(material: Material) -> ssl.SSLContext:
         raise CredentialsError(str(problem)) from None
 
 
-def _check_key(path: Path) -> None:
+def _check_key(material: Material) -> None:
     """OpenSSL would ask the terminal for a password, and says little of what is no key."""
+    path = material.key
     try:
         body = path.read_bytes()
     except FileNotFoundError:
-        raise CredentialsError(f"no private key {path}: {HOW}") from None
+        raise CredentialsError(f"no private key {path}: {_how(material)}") from None
     except OSError as problem:
         raise CredentialsError(f"the private key {path}: {problem.strerror}") from None
     if b"ENCRYPTED" in body:
