@@ -1,4 +1,4 @@
-"""What may be done in one place only: read the environment, write secrets, sleep, skip."""
+"""What may be done in one place only: read the environment, sleep, skip."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from tests.harness.sources import Module, modules, programs_code
 
 READ_THE_ENVIRONMENT = ("__main__.py", "libs/callboard/chassis/command.py")
 ENVIRONMENT = ("os.environ", "os.getenv", "os.environb", "os.putenv")
-SECRET = re.compile(r"\b\w*(?:_|\b)(key(?:ring|file|_path)?|cert|pem|(?:node|cluster)_?id)\b", re.I)
-WRITES = re.compile(r"\.write_(?:text|bytes)$")
 MAY_SLEEP = ("tests/harness/eventually.py", "tests/harness/simulation/")
 """The second sleeps in virtual time."""
 MAY_SKIP = ("tests/harness/capabilities.py",)
@@ -30,23 +28,6 @@ def test_the_environment_is_read_in_main_only() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ENVIRONMENT
     ]
     assert not wrong
-
-
-def test_keys_certificates_and_ids_are_never_opened_for_overwriting() -> None:
-    """They are created once, by callboard.files or os.link (see docs/decisions)."""
-    wrong = []
-    for module in programs_code():
-        for node, called in module.calls():
-            mode = [ast.unparse(argument) for argument in (*node.args, *_values(node, "mode"))]
-            opens = called in ("open", "io.open") or called.endswith(".open")
-            overwrites = opens and any(text in ("'w'", "'wb'", "'w+'", "'w+b'") for text in mode)
-            if (overwrites or WRITES.search(called)) and SECRET.search(ast.unparse(node)):
-                wrong.append(f"{module.path}:{node.lineno} {ast.unparse(node)[:80]}")
-    assert not wrong
-
-
-def _values(call: ast.Call, keyword: str) -> list[ast.expr]:
-    return [item.value for item in call.keywords if item.arg == keyword]
 
 
 def test_no_test_sleeps_in_the_hope_that_something_has_happened() -> None:

@@ -7,7 +7,6 @@ temporary name before the target's name appears, in one step (link(2), which nev
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
@@ -111,8 +110,10 @@ def _rename_exclusively(temporary: Temporary) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
+        import ctypes  # noqa: PLC0415 - needed on few file systems, and slow to import
+
         call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):
         return False
     source, target = os.fsencode(temporary.name), os.fsencode(temporary.target)
     if call(AT_FDCWD, source, AT_FDCWD, target, RENAME_NOREPLACE) == 0:

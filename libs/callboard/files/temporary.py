@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,7 +78,7 @@ class Temporary:
 
     def _open(self) -> tuple[str, int]:
         for _ in range(TRIES):
-            name = os.path.join(self.directory, PREFIX + secrets.token_hex(8) + SUFFIX)  # noqa: PTH118
+            name = os.path.join(self.directory, PREFIX + os.urandom(8).hex() + SUFFIX)  # noqa: PTH118
             try:
                 return name, os.open(name, FLAGS, 0o600)
             except FileExistsError:

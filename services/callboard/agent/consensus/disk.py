@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from callboard.files import create
+
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -45,6 +47,9 @@ class Disk(Protocol):
 
     def create(self, name: str) -> DiskFile:
         """A new file, opened for reading and writing; FileExistsError if it exists."""
+
+    def create_whole(self, name: str, data: bytes) -> None:
+        """A new small file: whole and durable on return, or not there; FileExistsError likewise."""
 
     def open(self, name: str) -> DiskFile:
         """An existing file, opened for reading and writing."""
@@ -151,6 +156,10 @@ class LocalDisk:
     def create(self, name: str) -> LocalFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return LocalFile(os.open(self._path / name, flags, 0o600))
+
+    def create_whole(self, name: str, data: bytes) -> None:
+        with create(self._path / name) as file:
+            file.write(data)
 
     def open(self, name: str) -> LocalFile:
         return LocalFile(os.open(self._path / name, os.O_RDWR | os.O_CLOEXEC))
@@ -259,6 +268,18 @@ class MemoryDisk:
             raise FileExistsError(errno.EEXIST, "file exists", name)
         content = self._files[name] = _Content()
         return MemoryFile(content, self)
+
+    def create_whole(self, name: str, data: bytes) -> None:
+        if name in self._files:
+            raise FileExistsError(errno.EEXIST, "file exists", name)
+        temporary = f"{name}.tmp"
+        if temporary in self._files:
+            self.remove(temporary)
+        file = self.create(temporary)
+        file.write(0, data)
+        file.sync()
+        self.rename(temporary, name)
+        self.sync_directory()
 
     def open(self, name: str) -> MemoryFile:
         if name not in self._files:

@@ -70,7 +70,7 @@ def load_node_id(disk: Disk, wanted: str = "") -> str:
             raise IdentityError(f"the data directory belongs to node {found}, not to {wanted}")
         return found.lower()
     node_id = wanted.lower() or str(uuid.uuid4())
-    write_whole(disk, NODE_ID_FILE, node_id.encode("ascii") + b"\n")
+    disk.create_whole(NODE_ID_FILE, node_id.encode("ascii") + b"\n")
     return node_id
 
 

@@ -8,12 +8,13 @@ hang), atomically (a new file, then renamed).
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+
+from callboard.files import replace
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +63,8 @@ def read_snapshot(path: Path) -> Snapshot:
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Replace the file atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with replace(path, permissions=0o600) as file:
         file.write(msgspec.json.encode(snapshot))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 class SnapshotWriter:

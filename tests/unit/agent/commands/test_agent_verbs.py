@@ -89,6 +89,42 @@ def test_keygen_makes_32_bytes_each_time_anew(callboard: Callboard) -> None:
     assert first != second
 
 
+def test_keygen_writes_a_new_file_for_its_owner_alone(callboard: Callboard, tmp_path: Path) -> None:
+    path = tmp_path / "gossip.key"
+    assert callboard("keygen", "-out", str(path)) == (0, "", "")
+    body = path.read_text("ascii")
+    assert len(base64.b64decode(body)) == 32
+    assert body.endswith("\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_keygen_never_overwrites_a_key(callboard: Callboard, tmp_path: Path) -> None:
+    path = tmp_path / "gossip.key"
+    path.write_text("the key of the cluster\n")
+    expected = f"{path} is there already; a key is never overwritten\n"
+    assert callboard("keygen", "-out", str(path)) == (1, "", expected)
+    assert path.read_text() == "the key of the cluster\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none/a", "No such file or directory"),
+        ("a/", "Is a directory"),
+        ("", "No such file or directory"),
+        ("n" * 300, "File name too long"),
+    ],
+)
+def test_keygen_tells_in_one_line_why_it_cannot_write(
+    callboard: Callboard, tmp_path: Path, name: str, reason: str
+) -> None:
+    path = f"{tmp_path}/{name}" if name else ""
+    code, out, err = callboard("keygen", "-out", path)
+    assert (code, out) == (1, "")
+    assert err == f"Error writing the key to {path!r}: {reason}\n"
+
+
 def test_validate_accepts_the_example(callboard: Callboard, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"ports": {"dns": -1}, "log_level": "debug"}')
     assert callboard("validate", str(tmp_path)) == (0, "Configuration is valid!\n", "")
