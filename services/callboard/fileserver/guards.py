@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from callboard.chassis.guards import HostGuard, host_name
 
+HOST_BYTES_MAX = 255 + len("[]:65535")
 KEPT_MAX = 1024
 """Answers kept, by Host field."""
 
@@ -43,6 +44,8 @@ class Hosts:
         kept = self._kept.get(host)
         if kept is not None:
             return kept
+        if len(host) > HOST_BYTES_MAX:
+            return REFUSED
         text = host.decode("latin-1")
         if not self._any and not self._guard.allows(text):
             return REFUSED

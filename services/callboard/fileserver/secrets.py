@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 
-SUFFIXES = frozenset(
-    b"pem key p12 pfx jks keystore truststore p8 pk8 der ppk kdbx pkcs12 pvk asc gpg".split()
-)
+SUFFIXES = frozenset(b"pem key p12 pfx jks keystore truststore p8 pk8 ppk kdbx pkcs12 pvk".split())
 """Last parts of names that keys go by; certificates among them are nobody's web page."""
 COPIES = frozenset(b"gz br zst bak old orig save swp swo tmp".split())
 """Suffixes behind which the one before counts: server.key.gz, server.key.bak."""
@@ -18,6 +16,7 @@ NAMES = re.compile(rb"id_(rsa|dsa|ecdsa|ed25519)(_sk)?", re.I)
 PEM_KEY = re.compile(
     rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?:\s|\\r|\\n)*"
     rb"(?:[A-Za-z0-9+/=]{16}|Proc-Type:|Comment:)"
+    rb"|-----BEGIN PGP PRIVATE KEY BLOCK-----(?:\s|\\r|\\n)*[A-Za-z0-9+/=]"
 )
 """A PEM private key with a body, also as a JSON string; not the bare words in a program."""
 PUTTY_KEY = b"PuTTY-User-Key-File-"
@@ -48,6 +47,6 @@ def has_key(part: bytes, *, first: bool) -> bool:
 
     `first` says that the part is the file's beginning, where DER is looked for.
     """
-    if b"PRIVATE KEY-----" in part and PEM_KEY.search(part):
+    if b"PRIVATE KEY" in part and PEM_KEY.search(part):
         return True
     return first and (part.startswith(PUTTY_KEY) or _DER_KEY.match(part) is not None)

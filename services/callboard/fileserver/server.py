@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import http
+import ipaddress
 import logging
 import socket
 from collections import Counter
@@ -154,11 +155,12 @@ class Server:
     def forget(self, transport: Transport) -> None:
         """A connection's descriptor is closed."""
         self.connections.discard(transport)
-        left = self._per_address[transport.address] - 1
+        group = address_group(transport.address)
+        left = self._per_address[group] - 1
         if left > 0:
-            self._per_address[transport.address] = left
+            self._per_address[group] = left
         else:
-            del self._per_address[transport.address]
+            del self._per_address[group]
         if not self.connections:
             self._empty.set()
 
@@ -191,7 +193,8 @@ class Server:
 
     def _admit(self, sock: socket.socket, address: tuple[str, int]) -> None:
         self.accepted += 1
-        theirs = self._per_address[address[0]]
+        group = address_group(address[0])
+        theirs = self._per_address[group]
         if len(self.connections) >= self.limits.connections:
             self.count_failure("too_many")
         elif theirs >= self.limits.connections_per_address:
@@ -206,10 +209,10 @@ class Server:
                 self.count_failure("handshake_lost")
             else:
                 self.connections.add(made)
-                self._per_address[address[0]] = theirs + 1
+                self._per_address[group] = theirs + 1
                 return
         if not theirs:
-            del self._per_address[address[0]]
+            del self._per_address[group]
         sock.close()
 
     async def _keep_time(self) -> None:
@@ -250,7 +253,10 @@ class Server:
                     logging.WARNING, "folder", f"the folder cannot be read: {problem}"
                 )
             self.looks += 1
-            pause_s = max(self._look_s, (self.loop.time() - began) * LOOK_SHARE)
+            took_s = self.loop.time() - began
+            pause_s = max(self._look_s, took_s * LOOK_SHARE)
+            # A file that never stays the same could be asked for again and again.
+            await asyncio.sleep(took_s * 3)
 
     async def _read_folder(self) -> None:
         table = await asyncio.to_thread(self.folder.read)
@@ -260,6 +266,16 @@ class Server:
                 "the folder is read",
                 extra={"paths": len(table.paths), "memory_bytes": table.memory_bytes},
             )
+
+
+def address_group(address: str) -> str:
+    """What is counted as one client: an IPv4 address, or 64 bits of an IPv6 one."""
+    if ":" not in address:
+        return address
+    parsed = ipaddress.IPv6Address(address)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
 def _listen(host: str, port: int) -> socket.socket:

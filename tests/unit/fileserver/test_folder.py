@@ -118,13 +118,25 @@ def key_in(kind: str) -> bytes:
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(b"x"),
         )
+    if kind == "pgp":
+        return b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBGV"
     if kind == "json":
         return b'{"private_key": "' + KEY_PEM.replace(b"\n", b"\\n") + b'"}'
     assert kind == "behind much else"
     return b"<p>" + b"x" * (folder_module.PART_BYTES - 70) + KEY_PEM
 
 
-KINDS = ["pkcs8", "sec1", "der", "sec1 der", "openssh", "encrypted", "json", "behind much else"]
+KINDS = [
+    "pgp",
+    "pkcs8",
+    "sec1",
+    "der",
+    "sec1 der",
+    "openssh",
+    "encrypted",
+    "json",
+    "behind much else",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,8 +147,9 @@ def test_a_key_under_an_innocent_name_is_not_served(tmp_path: Path, kind: str) -
 
 def test_a_program_that_speaks_of_keys_is_served(tmp_path: Path) -> None:
     put(tmp_path / "jose.js", b"const begin = '-----BEGIN PRIVATE KEY-----'; x('-----END')")
+    put(tmp_path / "x.tar.gz.asc", b"-----BEGIN PGP SIGNATURE-----\n\niQEzBAAB")
     put(tmp_path / "cert.txt", b"-----BEGIN CERTIFICATE-----\nMIIB" + b"A" * 64)
-    assert paths(tmp_path) == {"/jose.js", "/cert.txt"}
+    assert paths(tmp_path) == {"/jose.js", "/cert.txt", "/x.tar.gz.asc"}
 
 
 @given(st.integers(0, 4096))

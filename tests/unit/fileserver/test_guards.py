@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.fileserver.guards import PRIVATE, PUBLIC, REFUSED, Hosts, is_public
+from callboard.fileserver.server import address_group
 
 OURS = Hosts(["www.callboard.org", "*.stage.callboard.org", "fileserver"], ["door"])
 
@@ -63,6 +64,23 @@ def test_a_star_is_any_host_but_public_names_only_are_public() -> None:
 )
 def test_names_that_are_not_public(name: str) -> None:
     assert not is_public(name)
+
+
+def test_an_endless_name_is_nobodys() -> None:
+    assert OURS.standing(b"a" * 300 + b".localhost") == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_addresses_of_one_client_are_counted_together(address: str, wanted: str) -> None:
+    assert address_group(address) == wanted
 
 
 @given(st.binary(max_size=40))

@@ -335,6 +335,53 @@ async def test_a_route_ends_when_its_client_has_gone(tmp_path: Path) -> None:
         await eventually(lambda: not server.server.connections)
 
 
+class Failing:
+    """A route that begins an answer and then fails."""
+
+    def route(self, head: Head, peer: PeerInfo) -> Route | Refusal | None:
+        return self if head.path == b"/fail" else None
+
+    async def relay(self, connection: ClientConnection, head: Head, leftover: bytes) -> Relayed:
+        connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        raise ValueError("on purpose")
+
+
+async def test_a_route_that_fails_ends_its_connection_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, INDEX, router=Failing()) as server:
+        answer = await server.exchange(b"GET /fail HTTP/1.1\r\nHost: localhost\r\n\r\n" + GET)
+        assert answer.endswith(b"half")
+        assert "on purpose" in caplog.text
+        assert (await server.get("/")).status == 200
+
+
+async def test_a_stream_of_a_certificate_ends_at_its_age(tmp_path: Path) -> None:
+    """The certificate may have been revoked meanwhile. Without one a stream may stay."""
+    router = Echo()
+    issuing = Issuing(tmp_path)
+    limits = Limits(age_s=0.3, linger_s=0.2)
+    start = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"
+    async with serving(
+        tmp_path, INDEX, router=router, issuing=issuing, client_ca=issuing.path, limits=limits
+    ) as server:
+        client = await server.connect(pair=issuing.pair("client"))
+        client.send(start)
+        assert (await client.rest()).endswith(b"abc")
+        assert router.ended.is_set()
+        assert server.server.failures["age"] == 1
+        certificate = router.peer.certificate if router.peer else None
+        assert certificate is not None and "localhost" in str(certificate["subjectAltName"])
+    async with serving(tmp_path, INDEX, router=router, issuing=issuing, limits=limits) as server:
+        client = await server.connect()
+        client.send(start)
+        await client.reader.readuntil(b"abc")
+        old = server.server.now + 0.5
+        await eventually(lambda: server.server.now > old)
+        client.send(b"defghij")
+        assert await client.reader.readexactly(7) == b"defghij"
+
+
 async def test_a_host_is_judged_before_a_route_is(tmp_path: Path) -> None:
     router = Echo()
     async with serving(tmp_path, INDEX, router=router) as server:
