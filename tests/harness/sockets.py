@@ -6,10 +6,13 @@ import ipaddress
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 LISTEN = {"tcp": "0A", "udp": "07"}
 """State of a socket that takes what comes: LISTEN, and a datagram socket without a peer."""
+
+ESTABLISHED = "01"
 
 Listening = tuple[str, int, str]
 """(address, port, "tcp" or "udp")"""
@@ -19,6 +22,24 @@ def listening(pid: int) -> set[Listening]:
     """Return every place where a process takes connections or datagrams."""
     own = set(_inodes(pid))
     return {place for inode, place in _all() if inode in own}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One end of a TCP connection."""
+
+    local: tuple[str, int]
+    remote: tuple[str, int]
+
+
+def established(pid: int) -> set[Connection]:
+    """Return the TCP connections of a process."""
+    own = set(_inodes(pid))
+    return {
+        Connection(_place(fields[1]), _place(fields[2]))
+        for fields in _table("tcp")
+        if fields[3] == ESTABLISHED and fields[9] in own
+    }
 
 
 def _inodes(pid: int) -> Iterator[str]:
@@ -31,12 +52,20 @@ def _inodes(pid: int) -> Iterator[str]:
 
 def _all() -> Iterator[tuple[str, Listening]]:
     for kind in ("tcp", "udp"):
-        for suffix in ("", "6"):
-            for line in Path(f"/proc/net/{kind}{suffix}").read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == LISTEN[kind]:
-                    host, _, port = fields[1].partition(":")
-                    yield fields[9], (_address(host), int(port, 16), kind)
+        for fields in _table(kind):
+            if fields[3] == LISTEN[kind]:
+                yield fields[9], (*_place(fields[1]), kind)
+
+
+def _table(kind: str) -> Iterator[list[str]]:
+    for suffix in ("", "6"):
+        for line in Path(f"/proc/net/{kind}{suffix}").read_text().splitlines()[1:]:
+            yield line.split()
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.partition(":")
+    return _address(host), int(port, 16)
 
 
 def _address(digits: str) -> str:

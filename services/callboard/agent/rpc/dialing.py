@@ -130,6 +130,14 @@ class Dialer:
             hello = ENCODER.encode(hello_of(self.member, channel))
             connection.send_raw(MAGIC + encode_frame(FrameKind.HELLO, hello))
             answer = await handshake.answer
+        except ConnectionError as problem:
+            if self._security is not None:  # (to us the TLS handshake was over)
+                self._limited.warning(
+                    address,
+                    "another agent hung up after the TLS handshake",
+                    {"addr": address, "reason": str(problem)},
+                )
+            raise
         except BaseException:
             connection.abort("handshake given up")
             raise
