@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -81,6 +81,7 @@ class FeedClient:
         self._turn: list[str] = []
         self._last = ""
         self._left_at = float("-inf")
+        self._response: aiohttp.ClientResponse | None = None
         self.connected_to = ""
         """The URL that is being followed; "" while none is."""
         self.last_error = ""
@@ -135,13 +136,26 @@ class FeedClient:
                 if response.status != 200:
                     text = (await response.content.read(200)).decode("utf-8", "replace").strip()
                     raise LeftAgent(f"{response.status} {text}")
-                self.connected_to = address
+                self.connected_to, self._response = address, response
                 await self._read(response, feed)
         except (aiohttp.ClientError, OSError, TimeoutError, FeedError, LeftAgent) as problem:
             self._lost(address, feed, problem)
         finally:
-            self.connected_to = ""
+            self.connected_to, self._response = "", None
         return feed.complete
+
+    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+        """Leave an agent whose certificate (DER) is not accepted any more."""
+        connection = self._response.connection if self._response is not None else None
+        transport = connection.transport if connection is not None else None
+        end = transport.get_extra_info("ssl_object") if transport is not None else None
+        reason = judge(end.getpeercert(True) or b"") if end is not None else None
+        if reason is not None and self._response is not None:
+            log.warning(
+                "an agent is left: its certificate is not accepted any more",
+                extra={"address": self.connected_to, "reason": reason},
+            )
+            self._response.close()
 
     def _lost(self, address: str, feed: FeedSession, problem: Exception) -> None:
         self.switches += 1

@@ -49,6 +49,7 @@ from callboard.catalog.objects import Node
 from callboard.chassis import lifecycle, logs
 from callboard.chassis.identity import open_identity
 from callboard.chassis.metrics import Metrics
+from callboard.chassis.standing import judge_standing
 from callboard.pki.live import LiveIdentity
 from callboard.raft.errors import InvariantBroken, UnsupportedEntry
 from callboard.serve.peers import Judge
@@ -319,8 +320,7 @@ def run(built: Built) -> int:
             await agent.start()
         except REFUSALS as problem:
             raise lifecycle.StartRefused(str(problem)) from problem
-        if identity is not None:
-            _judge_standing(life, identity, agent)
+        judge_standing(life, identity, agent.judge)
         lifecycle.calm_collector()
         _write_pid(settings)
         log.info(
@@ -335,15 +335,6 @@ def run(built: Built) -> int:
         )
 
     return lifecycle.run(start)
-
-
-def _judge_standing(life: lifecycle.Lifecycle, identity: LiveIdentity, agent: Agent) -> None:
-    from callboard.pki.standing import Standing  # noqa: PLC0415 - slow to import (cryptography)
-
-    standing = Standing(identity)
-    standing.watch(agent.judge)
-    life.on_reload(standing.look)
-    life.own(standing.follow(), "standing connections")
 
 
 def _leaves_by(signal_name: str, settings: AgentSettings) -> bool:

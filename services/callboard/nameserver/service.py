@@ -16,6 +16,7 @@ from callboard.chassis.health import HealthServer
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
 from callboard.chassis.registration import Registration, own_address
+from callboard.chassis.standing import judge_standing
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings
 from callboard.nameserver.forwarder import RESOLV_CONF, forwarder, system_recursors
@@ -41,6 +42,7 @@ class Nameserver:
         """`identity`: how it proves itself to agents, and to resolvers by DNS over TLS."""
         self._settings = settings
         self.metrics = metrics or Metrics()
+        self._identity = identity
         self._tls = identity.for_servers() if identity is not None else None
         self.view = CatalogView(settings, tls=self._tls)
         address = settings.advertise or own_address(settings.bind)
@@ -79,6 +81,7 @@ class Nameserver:
             await self._start_health(life)
             await self.view.start()
             life.on_stop("view", self.view.stop)
+            judge_standing(life, self._identity, self.view.judge)
             await self.dns.start()
             life.on_stop("dns", self._stop_dns)
         except OSError as problem:
@@ -167,6 +170,11 @@ class Nameserver:
             "callboard_dns_answers_held_back_total",
             "UDP answers not given to networks outside that had had too many.",
             lambda: float(figures()["answers_held_back"]),
+        )
+        metrics.read_counter(
+            "callboard_dns_handshakes_failed_total",
+            "Connections of DNS over TLS that did not come about.",
+            lambda: float(figures()["handshakes_failed"]),
         )
         metrics.read_counter(
             "callboard_dns_answers_unsent_total",

@@ -9,6 +9,7 @@ from callboard.catalog.discovery import HealthEntry
 from callboard.chassis.guards import OriginGuard
 from callboard.chassis.lifecycle import Lifecycle
 from callboard.chassis.metrics import Labels, Metrics
+from callboard.chassis.standing import judge_standing
 from callboard.feed.client import FeedClient
 from callboard.feed.copy import CatalogCopy
 from callboard.fileserver.routes.instances import Instances, agents_of
@@ -46,6 +47,7 @@ def open_routes(
     router.start()
     life.on_stop("routes", router.stop)
     life.own(follower.run(), "follow the catalog")
+    judge_standing(life, identity, follower.judge)
     _count(router, copy, metrics)
     return router
 
