@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import urllib.request
 
-from tests.harness.sources import ROOT
+from tests.harness.sources import ROOT, programs_code
 
 from callboard.chassis.listeners import as_markdown
 from callboard.testing import Catalog
@@ -14,9 +14,9 @@ DOCUMENT = (ROOT / "docs/operations.md").read_text("utf-8")
 METRIC = re.compile(r"\bcallboard_[a-z_]+[a-z]\b")
 
 
-def told(program: str) -> set[str]:
+def told(program: str, document: str = DOCUMENT) -> set[str]:
     """Return the metrics in the table of a program."""
-    table = DOCUMENT.partition(f"<!-- metrics: {program} -->\n\n")[2].partition("\n\n")[0]
+    table = document.partition(f"<!-- metrics: {program} -->\n\n")[2].partition("\n\n")[0]
     return {found for line in table.splitlines()[2:] for found in METRIC.findall(line)}
 
 
@@ -39,3 +39,13 @@ def test_the_name_servers_metrics_are_told_whole() -> None:
         name for source in sources for name in re.findall(r'"(callboard_\w+[a-z])"', source)
     }
     assert told("nameserver") == exported
+
+
+def test_the_file_servers_metrics_are_told_whole() -> None:
+    own = [module.text for module in programs_code() if ".fileserver." in module.dotted]
+    sources = [*own, (ROOT / "libs/callboard/chassis/metrics.py").read_text("utf-8")]
+    exported = {
+        name for source in sources for name in re.findall(r'"(callboard_\w+[a-z])"', source)
+    }
+    document = (ROOT / "docs/fileserver.md").read_text("utf-8")
+    assert told("fileserver", document) == exported
