@@ -53,8 +53,10 @@ class AccessLog:
         sent: int,
         took_s: float,
         upstream: str = "",
+        cut: bool = False,
     ) -> None:
-        """One request. Of its target only the path is written: queries carry credentials."""
+        """One request. Of its target only the path is written: queries carry credentials. `cut`:
+        the connection ended before the answer did."""
         second = int(wall_s)
         if second != self._second:
             self._second = second
@@ -62,6 +64,8 @@ class AccessLog:
             self._prefix = f'{{"time": "{day}'
         method, path = (head.method.decode(), quoted(head.path)) if head else ("", '""')
         more = f', "upstream": {json.dumps(upstream)}' if upstream else ""
+        if cut:
+            more += ', "cut": true'
         self._lines.append(
             f'{self._prefix}{int((wall_s - second) * 1000):03d}Z", "level": "info", '
             '"logger": "callboard.fileserver.access", "message": "request", '

@@ -111,7 +111,7 @@ class Connection(Transport):
     def lost(self) -> None:
         """Nobody is there any more."""
         if self._log is not None:
-            self._write_log()
+            self._write_log(cut=True)
         _wake(self._incoming)
         _wake(self._drained)
         if self._task is not None and self._task is not asyncio.current_task(self.server.loop):
@@ -298,7 +298,7 @@ class Connection(Transport):
             self.state = State.IDLE
             self.deadline = self.server.now + self.server.limits.idle_s
 
-    def _write_log(self, upstream: str = "") -> None:
+    def _write_log(self, upstream: str = "", *, cut: bool = False) -> None:
         if self._log is None:
             return
         (status, size), self._log = self._log, None
@@ -314,6 +314,7 @@ class Connection(Transport):
                 sent=size,
                 took_s=perf_counter() - self._begun,
                 upstream=upstream,
+                cut=cut,
             )
 
     # what a route uses: see ports.ClientConnection
@@ -397,7 +398,7 @@ class Connection(Transport):
             log.exception("a relay failed")
         self._task = None
         self._log = (done.status if done else 0, self._relayed)
-        self._write_log(done.upstream if done else "")
+        self._write_log(done.upstream if done else "", cut=done is None)
         self._after(done)
 
     def _after(self, done: Relayed | None) -> None:

@@ -60,6 +60,8 @@ class _Content:
     """None: too big to keep."""
     secret: bool
     settled: bool
+    modified_s: int
+    """For Last-Modified, which is never in the future (RFC 9110, 8.8.2.1)."""
     variants: dict[tuple[str, bytes, bool], Variant] = field(default_factory=dict)
 
     def variant(self, kind: str, security: bytes, *, coding: bytes = b"", vary: bool) -> Variant:
@@ -69,7 +71,7 @@ class _Content:
             made = variant(
                 content_type=kind,
                 etag=strong_etag(self.digest),
-                modified_s=self.source.modified_ns // 1_000_000_000,
+                modified_s=self.modified_s,
                 size=self.source.size,
                 body=self.body,
                 source=self.source,
@@ -216,7 +218,7 @@ class Folder:
                     coding: twin.variant(kind, security, coding=coding, vary=True)
                     for coding, twin in twins.items()
                 },
-                modified_ns // 1_000_000_000,
+                content.modified_s,
             )
         for url, names in folders.items():
             self._add_folder(paths, url, names, security)
@@ -266,5 +268,8 @@ def _read(source: Source, room: int) -> _Content:
         os.close(descriptor)
     if again != source or size != source.size:
         raise OSError(f"{os.fsdecode(source.path)} changed while it was read")
-    settled = time.time_ns() - max(source.modified_ns, source.changed_ns) > SETTLED_NS
-    return _Content(source, digest.digest(), b"".join(parts) if keep else None, secret, settled)
+    now_ns = time.time_ns()
+    settled = now_ns - max(source.modified_ns, source.changed_ns) > SETTLED_NS
+    modified_s = max(0, min(source.modified_ns, now_ns)) // 1_000_000_000
+    body = b"".join(parts) if keep else None
+    return _Content(source, digest.digest(), body, secret, settled, modified_s)

@@ -222,10 +222,14 @@ class Server:
             now = self.now = self.loop.time()
             oldest = now - self.limits.age_s
             for transport in list(self.connections):
-                if transport.deadline < now:
-                    transport.expire()
-                elif transport.born < oldest:
-                    self._end_old(transport)
+                try:
+                    if transport.deadline < now:
+                        transport.expire()
+                    elif transport.born < oldest:
+                        self._end_old(transport)
+                except Exception:  # one connection's fault must not end the limits of all
+                    log.exception("a connection could not be ended")
+                    self.connections.discard(transport)
             if self.access is not None:
                 self.access.flush()
 
@@ -249,9 +253,9 @@ class Server:
             try:
                 await self._read_folder()
             except FolderError as problem:
-                self._limited.log(
-                    logging.WARNING, "folder", f"the folder cannot be read: {problem}"
-                )
+                self._limited.warning("folder", f"the folder cannot be read: {problem}")
+            except Exception:  # the old table stays, and certificates are looked at further on
+                log.exception("the folder could not be read")
             self.looks += 1
             took_s = self.loop.time() - began
             pause_s = max(self._look_s, took_s * LOOK_SHARE)

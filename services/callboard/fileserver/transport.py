@@ -11,6 +11,7 @@ Never os.sendfile here: what it writes goes past OpenSSL, in the clear.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -19,6 +20,8 @@ from enum import IntEnum
 from typing import Protocol
 
 from callboard.fileserver.limits import Limits
+
+log = logging.getLogger(__name__)
 
 READ_BYTES = 16 * 1024
 """One TLS record."""
@@ -184,7 +187,8 @@ class Transport:
             while out:
                 first = out[0]
                 if isinstance(first, FilePart):
-                    self._load(first)
+                    if not self._load(first):
+                        return False
                     continue
                 view = memoryview(first)
                 while view and turn > 0:
@@ -215,15 +219,20 @@ class Transport:
             self.owner.loop.remove_writer(self.fd)
         return True
 
-    def _load(self, file: FilePart) -> None:
-        """Put the next bytes of a file before it, or take it out at its end. Raises OSError."""
-        part = file.next_into(_SCRATCH)
+    def _load(self, file: FilePart) -> bool:
+        """Put the next bytes of a file before it, or take it out at its end; False: it changed."""
+        try:
+            part = file.next_into(_SCRATCH)
+        except OSError:
+            self.abort("file_changed")
+            return False
         if part:
             self._out.appendleft(part)
             self._queued += len(part)
         else:
             file.close()
             self._out.popleft()
+        return True
 
     def pause(self) -> None:
         """Read nothing more until `resume`."""
@@ -340,7 +349,12 @@ class Transport:
                 self.pause()
                 self.ended()
                 return
-            self.received(data)
+            try:
+                self.received(data)
+            except Exception:
+                log.exception("a request could not be answered")
+                self.abort("error")
+                return
             if not self._reading or self.state >= State.LINGERING or not self.sock.pending():
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,14 @@ def test_a_change_that_leaves_size_and_times_is_seen_while_the_file_is_young(
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     second = folder.read()
     assert first and second and body(entry(second, "/a")) == b"2"
+
+
+@pytest.mark.parametrize("time_s", [-5, 0, 300_000_000_000])
+def test_a_file_of_another_age_is_served(tmp_path: Path, time_s: int) -> None:
+    path = put(tmp_path / "a", b"x")
+    os.utime(path, (time_s, time_s))
+    found = entry(read(tmp_path), "/a")
+    assert 0 <= found.modified_s <= time.time()
 
 
 def test_equal_contents_have_equal_tags(tmp_path: Path) -> None:

@@ -260,13 +260,16 @@ async def test_a_stop_lets_answers_end_and_closes_idle_connections(tmp_path: Pat
 
 async def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     limits = Limits(drain_s=0.1)
-    async with serving(tmp_path, {"f": b"x" * 20_000_000}, limits=limits) as server:
+    log = tmp_path / "log"
+    files = {"f": b"x" * 20_000_000}
+    async with serving(tmp_path, files, limits=limits, access_log=log) as server:
         client = await server.connect(limit=1024)
         client.send(b"GET /f HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await client.reader.readuntil(b"\r\n\r\n")
         async with asyncio.timeout(10):
             await server.server.stop()
         assert not server.server.connections
+    assert json.loads(log.read_text())["cut"] is True
 
 
 class Echo:
