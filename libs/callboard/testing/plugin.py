@@ -1,4 +1,4 @@
-"""pytest plugin: the fixture `catalog`, an agent for one test."""
+"""pytest plugin: `catalog`, an agent for one test, and `tls_server`, a TLS server for one test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from callboard.testing.inprocess import Catalog
+    from callboard.testing.tls_server import TLSServer
 
 
 @pytest.fixture
@@ -17,4 +18,13 @@ def catalog() -> Iterator[Catalog]:
     from callboard.testing.inprocess import Catalog  # noqa: PLC0415 - every pytest run loads this
 
     with Catalog() as running:
+        yield running
+
+
+@pytest.fixture
+def tls_server() -> Iterator[TLSServer]:
+    """A TLS server in this process that is right until told otherwise, gone after the test."""
+    from callboard.testing.tls_server import TLSServer  # noqa: PLC0415 - as above
+
+    with TLSServer() as running:
         yield running
