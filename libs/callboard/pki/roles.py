@@ -3,7 +3,8 @@
 A leaf names its program in URI SANs, `spiffe://dc1.consul/svc/hub` (SPIFFE-ID, trust domain =
 datacenter.domain), and its machine as `spiffe://dc1.consul/node/agent-1`. A server of the catalog
 also carries Consul's `server.dc1.consul` (`verify_server_hostname`), and a certificate made for
-Consul, which has that DNS name only, is a server here too. Never the common name.
+Consul, which has that DNS name only, is a server here too (`client.dc1.consul`: an agent,
+`cli.dc1.consul`: an operator). Never the common name.
 """
 
 from __future__ import annotations
@@ -133,6 +134,8 @@ def peer_of(certificate: Mapping[str, object] | None, trust: str) -> Peer:
             roles |= {SERVER, AGENT}
         elif kind == "DNS" and value == f"client.{trust}":
             roles.add(AGENT)
+        elif kind == "DNS" and value == f"cli.{trust}":
+            roles.add(OPERATOR)
         elif kind == "DNS" and value.endswith(f".server.{trust}"):
             node = node or value.removesuffix(f".server.{trust}")
     return Peer(frozenset(roles), node)

@@ -57,6 +57,8 @@ def test_a_certificate_made_for_consul_is_understood() -> None:
     assert peer_of(server, TRUST) == Peer(frozenset({"server", "agent"}), "agent-1")
     client = shown(Names(("client.dc1.consul", "localhost")))
     assert peer_of(client, TRUST) == Peer(frozenset({"agent"}), "")
+    person = shown(Names(("cli.dc1.consul", "localhost")))
+    assert peer_of(person, TRUST) == Peer(frozenset({"operator"}), "")
 
 
 @pytest.mark.parametrize(
