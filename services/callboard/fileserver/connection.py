@@ -82,10 +82,14 @@ class Connection(Transport):
             self._process(data)
 
     def ended(self) -> None:
-        """The client sends no more: it still gets what it asked for."""
+        """The client sends no more: it still gets what it asked for, but for a relay that does not
+        read: a stream may be silent for hours, and would not learn that nobody listens."""
         self._ended = True
         if self.state is State.RELAYING:
-            _wake(self._incoming)
+            if self._incoming is None and not self._buffer:
+                self.abort()
+            else:
+                _wake(self._incoming)
         elif self.state is not State.SENDING:
             self.finish(linger=False)
 

@@ -93,8 +93,9 @@ class Route(Protocol):
 
     async def relay(self, connection: ClientConnection, head: Head, leftover: bytes) -> Relayed:
         """Carry the request and its answer; `leftover` are bytes read behind the head (body, or
-        the next request). Cancelled when the client's connection is lost, at the program's stop
-        after its grace, and at the connection's greatest age. What it raises ends the connection.
+        the next request). Cancelled when the client's connection is lost, or ended by the
+        client while nobody reads; at the program's stop after its grace; at the connection's
+        greatest age. What it raises ends the connection.
         """
 
 

@@ -338,6 +338,37 @@ async def test_a_route_ends_when_its_client_has_gone(tmp_path: Path) -> None:
         await eventually(lambda: not server.server.connections)
 
 
+class Silent:
+    """A route that begins a stream and then has nothing to say."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def route(self, head: Head, peer: PeerInfo) -> Route | Refusal | None:
+        return self if head.path == b"/silent" else None
+
+    async def relay(self, connection: ClientConnection, head: Head, leftover: bytes) -> Relayed:
+        connection.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return Relayed(None, 200)
+
+
+async def test_a_silent_stream_learns_that_its_client_has_closed_in_order(tmp_path: Path) -> None:
+    router = Silent()
+    async with serving(tmp_path, INDEX, router=router) as server:
+        client = await server.connect()
+        client.send(b"GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.reader.readuntil(b"\r\n\r\n")
+        assert not router.ended.is_set()
+        client.writer.close()
+        async with asyncio.timeout(10):
+            await router.ended.wait()
+        await eventually(lambda: not server.server.connections)
+
+
 class Failing:
     """A route that begins an answer and then fails."""
 
