@@ -10,13 +10,18 @@ from dataclasses import dataclass, field, replace
 
 from callboard.agent.http.application import Api, build_api
 from callboard.agent.http.context import ApiContext
+from callboard.agent.membership.key_manager import KeyManager
+from callboard.agent.membership.settings import Settings as MembershipSettings
 from callboard.agent.ports import Applied, Leader, LocalCheck, LocalError, NoLeader
 from callboard.agent.state.store import StateStore
 from callboard.catalog.commands import Command, Deregister, Register, encode_command
 from callboard.catalog.definitions import CheckDefinition, ServiceDefinition
 from callboard.catalog.objects import Node
 from callboard.serve import FanOut, Limits, Server, TimerWheel
+from callboard.swim.key_queries import KeyAction, KeyTally, encode_key_response
+from callboard.swim.serf import Serf
 from callboard.swim.serf_members import MemberStatus, SerfMember
+from callboard.swim.serf_messages import QueryResponse
 
 
 class LocalEngine:
@@ -59,10 +64,35 @@ class LocalEngine:
         return index, value
 
 
+KEY = b"k" * 32
+
+
+class LoneKeys:
+    """A real keyring, asked as if this agent were the cluster; `silent` others do not answer."""
+
+    def __init__(self) -> None:
+        settings = MembershipSettings(name="agent-1", keys=(KEY,))
+        self.manager = KeyManager(settings, _nowhere, lambda work: None, lambda: None)
+        self.silent = 0
+        self.relay_factors: list[int] = []
+
+    async def ask(self, action: KeyAction, key: bytes = b"", relay_factor: int = 0) -> KeyTally:
+        self.relay_factors.append(relay_factor)
+        tally = KeyTally(1 + self.silent)
+        payload = encode_key_response(await self.manager.change(action, key))
+        tally.add(QueryResponse(1, 1, "agent-1", 0, payload))
+        return tally
+
+
+def _nowhere() -> Serf:
+    raise AssertionError("there is no gossip here")
+
+
 class FakeMembership:
     """Members that a test sets."""
 
     def __init__(self) -> None:
+        self.keys = LoneKeys()
         self.known: list[SerfMember] = [
             SerfMember(
                 "agent-1",

@@ -121,7 +121,7 @@ class ScriptedHttp:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            do_GET = do_PUT = do_DELETE = _any  # noqa: N815 - http.server's names
+            do_GET = do_PUT = do_POST = do_DELETE = _any  # noqa: N815 - http.server's names
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""

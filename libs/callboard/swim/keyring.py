@@ -25,7 +25,7 @@ OVERHEAD_BYTES = VERSION_BYTES + NONCE_BYTES + TAG_BYTES
 
 
 class Keyring:
-    """The keys in use, the primary first. Raises ValueError for a key of an impossible length."""
+    """The keys in use, the primary first. What cannot be is a ValueError, in memberlist's words."""
 
     def __init__(self, keys: Sequence[bytes], nonce: Callable[[], bytes]) -> None:
         """`nonce` returns NONCE_BYTES fresh random bytes at each call."""
@@ -44,21 +44,25 @@ class Keyring:
     def install(self, key: bytes) -> None:
         """Understand messages under `key` too."""
         if len(key) not in KEY_BYTES:
-            raise ValueError(f"a key must have 16, 24 or 32 bytes, not {len(key)}")
+            raise ValueError("key size must be 16, 24 or 32 bytes")
         self._ciphers.setdefault(key, AESGCM(key))
 
     def use(self, key: bytes) -> None:
         """Make an installed key the primary. Raises ValueError if it is not installed."""
         if key not in self._ciphers:
-            raise ValueError("the key is not in the keyring")
+            raise ValueError("Requested key is not in the keyring")
         cipher = self._ciphers.pop(key)
         self._ciphers = {key: cipher, **self._ciphers}
 
     def remove(self, key: bytes) -> None:
         """Forget a key. Raises ValueError for the primary key."""
         if key == self.keys[0]:
-            raise ValueError("the primary key cannot be removed")
+            raise ValueError("Removing the primary key is not allowed")
         self._ciphers.pop(key, None)
+
+    def copy(self) -> Keyring:
+        """The same keys, to try a change on."""
+        return Keyring(self.keys, self._nonce)
 
     def encrypt(self, message: bytes, associated: bytes = b"") -> bytes:
         """Version byte, nonce, ciphertext and tag, under the primary key."""

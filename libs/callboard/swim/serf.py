@@ -7,6 +7,7 @@ same five calls as Swim. Source: hashicorp/serf, serf.go and delegate.go.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from callboard.swim.events import (
     UserMessage,
 )
 from callboard.swim.intents import RecentIntents
+from callboard.swim.key_queries import KeyAction, KeyQuery, KeyResponse
 from callboard.swim.lamport import LamportClock
 from callboard.swim.members import Member
 from callboard.swim.messages import Address, Message, Ping, PushPull, Status, User, Versions
@@ -41,6 +43,7 @@ from callboard.swim.serf_messages import (
     JoinIntent,
     LeaveIntent,
     Query,
+    QueryResponse,
     Relayed,
     UserEvent,
     UserState,
@@ -53,7 +56,10 @@ from callboard.swim.serf_messages import (
 IDENTITY_TAG = "id"
 """The tag that names the node behind a member's name; it outlives a change of address."""
 
-SerfEvent = MemberEvent | UserEvent | SwimEvent
+SerfEvent = MemberEvent | UserEvent | KeyQuery | QueryResponse | SwimEvent
+
+QUERY_TIMEOUT_MULT = 16
+"""Serf's: an answer is waited for as long as so many rounds of gossip take, at least."""
 
 _GONE = (MemberStatus.FAILED, MemberStatus.LEFT)
 
@@ -85,7 +91,7 @@ class Serf:
         self._config = serf_config
         self._rng = rng
         self.clock = LamportClock(1)
-        self.queries = Queries(config.name, self.swim, self.member)
+        self.queries = Queries(config.name, self.swim, self.member, self._relays)
         self._records: dict[str, MemberRecord] = {}
         self._intents = RecentIntents()
         self._events: list[SerfEvent] = []
@@ -221,6 +227,39 @@ class Serf:
         """Second half: leave."""
         self._set_status(self._records[self.name], MemberStatus.LEFT, now)
         return self.swim.leave(now)
+
+    def query_timeout_s(self) -> float:
+        """How long serf waits for the answers to a query."""
+        rounds = QUERY_TIMEOUT_MULT * math.ceil(math.log10(len(self.swim.members) + 1))
+        return self.swim.config.gossip_interval_s * rounds
+
+    def live_count(self) -> int:
+        """How many members are there, ourselves included; suspected ones count."""
+        return sum(member.is_up for member in self.swim.members)
+
+    def ask_keys(self, action: KeyAction, key: bytes, relay_factor: int = 0) -> Query:
+        """Ask all others about a key; answers come as QueryResponse events.
+
+        Raises ValueError for a key that is too long to be one.
+        """
+        return self.queries.ask_keys(
+            action,
+            key,
+            self.swim.me.endpoint,
+            self._rng.getrandbits(32),
+            relay_factor=relay_factor,
+            timeout_ns=int(self.query_timeout_s() * 1e9),
+        )
+
+    def answer_keys(self, asked: KeyQuery, response: KeyResponse) -> None:
+        """Answer a KeyQuery event."""
+        self.queries.answer_keys(asked.query, response)
+
+    def _relays(self, count: int) -> list[Address]:
+        """Others who can pass an answer on; nobody where there are no more than the two of us."""
+        me = self.swim.me
+        found = self.swim.members.sample(count, lambda one: one.is_up and one is not me)
+        return [member.endpoint for member in found] if len(found) == count else []
 
     def force_leave(self, name: str, now: float, *, prune: bool = False) -> None:
         """Turn a failed member into one that left; with `prune`, forget it everywhere.
@@ -402,12 +441,16 @@ class Serf:
             case UserEvent():
                 self._user_event(message, data)
             case Query():
-                self.queries.query(message, data)
+                asked = self.queries.query(message, data)
+                if asked is not None:
+                    self._events.append(asked)
+            case QueryResponse():
+                self._events.append(message)
             case Relayed() if self.swim.members.at(message.destination) is not None:
                 # To members only: nobody may use us to reach others.
                 self.swim.send_user(message.data, message.destination)
             case _:
-                pass  # answers to queries: we ask none
+                pass  # to be relayed to a stranger
 
     def _user_event(self, event: UserEvent, data: bytes) -> None:
         if self.queries.event(event, data):

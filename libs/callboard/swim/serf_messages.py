@@ -114,6 +114,8 @@ class Relayed:
 
     destination: Address
     data: bytes
+    name: str = ""
+    """The member's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def decode_tags(meta: bytes) -> dict[str, str]:
 
 def encode_serf(message: SerfMessage) -> bytes:
     """A serf message: its type byte and its body."""
+    if isinstance(message, Relayed):
+        return _encode_relayed(message)
     kind, body = _ENCODERS[type(message)](message)
     return bytes((kind,)) + pack(body)
 
@@ -173,6 +177,13 @@ def _encode_query(query: Query) -> tuple[int, object]:
         "Name": query.name,
         "Payload": query.payload,
     }
+
+
+def _encode_relayed(message: Relayed) -> bytes:
+    address, port = message.destination
+    target = {"IP": pack_address(address), "Port": port, "Zone": ""}
+    head = pack({"DestAddr": target, "DestName": message.name})
+    return bytes((SerfType.RELAY,)) + head + message.data
 
 
 def _encode_user_state(state: UserState) -> tuple[int, object]:
@@ -282,7 +293,8 @@ def _decode_relayed(body: bytes) -> Relayed:
     address = unpack_address(target.raw("IP"))
     if not address:
         raise DecodeError("a relayed message without a destination")
-    return Relayed((address, target.integer("Port", PORT_MAX)), body[unpacker.tell() :])
+    destination = (address, target.integer("Port", PORT_MAX))
+    return Relayed(destination, body[unpacker.tell() :], head.text("DestName"))
 
 
 def _decode_user_state(body: bytes) -> UserState:

@@ -22,6 +22,8 @@ from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.membership.directory import ServerDirectory
 from callboard.agent.membership.errors import JoinError
+from callboard.agent.membership.keyring_file import NAME as KEYRING
+from callboard.agent.membership.keyring_file import KeyringError, read_keyring, write_keyring
 from callboard.agent.membership.membership import Membership
 from callboard.agent.membership.settings import Settings as GossipSettings
 from callboard.agent.membership.tags import AgentTags
@@ -224,6 +226,8 @@ class Cluster:
             bootstrap=settings.bootstrap_expect == 1,
         )
         port = settings.ports.serf_lan
+        folder = _gossip_folder(settings.data_dir)
+        keyring_path = folder / KEYRING if folder is not None else None
         return GossipSettings(
             name=settings.node_name,
             bind=settings.bind_address,
@@ -231,15 +235,40 @@ class Cluster:
             advertise=settings.advertise_address,
             source=settings.source_address,
             tags=tags.to_wire(),
-            keys=(settings.encrypt_key,) if settings.encrypt_key else (),
+            keys=self._gossip_keys(keyring_path),
+            keyring_path=keyring_path,
             retry_join=settings.retry_join,
             retry_interval_s=settings.retry_interval_s,
             retry_max=settings.retry_max,
             rejoin_after_leave=settings.rejoin_after_leave,
-            snapshot_path=_snapshot_path(settings.data_dir),
+            snapshot_path=folder / "local.snapshot" if folder is not None else None,
             profile=self._profile,
             serf=SerfConfig(reconnect_timeout_s=settings.reconnect_timeout_s),
         )
+
+    def _gossip_keys(self, path: Path | None) -> tuple[bytes, ...]:
+        """The keyring that was kept, else -encrypt, which is kept from now on.
+
+        Raises ConfigurationError.
+        """
+        given = self._settings.encrypt_key
+        if path is None:
+            return (given,) if given else ()
+        try:
+            kept = read_keyring(path)
+            if not kept and given:
+                write_keyring(path, (given,))
+        except KeyringError as problem:
+            raise ConfigurationError(str(problem)) from problem
+        except OSError as problem:
+            raise ConfigurationError(f"{path}: cannot be written: {problem.strerror}") from problem
+        if kept and given and given != kept[0]:
+            log.warning(
+                "the key given for gossip is not the primary one of the keyring that was kept: "
+                "the keyring counts",
+                extra={"path": str(path)},
+            )
+        return kept or ((given,) if given else ())
 
     def _profile(self, name: str, address: str, port: int) -> SwimConfig:
         gossip = self._settings.gossip
@@ -307,9 +336,10 @@ def _local_disk(path: Path) -> LocalDisk:
         raise ConfigurationError(f"data_dir: cannot use {path}: {reason}") from problem
 
 
-def _snapshot_path(data_dir: Path | None) -> Path | None:
+def _gossip_folder(data_dir: Path | None) -> Path | None:
+    """What gossip keeps over restarts, made if need be."""
     if data_dir is None:
         return None
     folder = data_dir / "serf"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / "local.snapshot"
+    return folder

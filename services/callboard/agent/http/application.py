@@ -23,6 +23,7 @@ from callboard.agent.http.frame import Call, Frame, Resource, json_answer
 from callboard.agent.http.health import HealthEndpoints
 from callboard.agent.http.kv import KeyValueEndpoints
 from callboard.agent.http.later import LaterEndpoints
+from callboard.agent.http.operator import OperatorEndpoints
 from callboard.agent.http.problems import PLAIN
 from callboard.agent.http.status import StatusEndpoints
 from callboard.catalog import render
@@ -92,6 +93,7 @@ def _resources(context: ApiContext) -> Iterable[Resource]:
         CatalogEndpoints(context, reads),
         HealthEndpoints(context, reads),
         KeyValueEndpoints(context, reads),
+        OperatorEndpoints(context),
         FeedEndpoint(context),
         LaterEndpoints(),
     ):

@@ -13,6 +13,7 @@ from callboard.agent.state.store import StateStore
 from callboard.catalog.authorizer import ALLOW_ALL, Authorizer
 from callboard.catalog.definitions import CheckDefinition, ServiceDefinition
 from callboard.serve import FanOut, Request, Stream, TimerWheel
+from callboard.swim.key_queries import KeyAction, KeyTally
 from callboard.swim.serf_members import SerfMember
 
 
@@ -37,8 +38,18 @@ class LocalRegistry(Protocol):
     async def update_check(self, check_id: str, status: str, output: str) -> None: ...
 
 
+class Keys(Protocol):
+    """The keys of gossip."""
+
+    async def ask(self, action: KeyAction, key: bytes = b"", relay_factor: int = 0) -> KeyTally:
+        """Ask every member, ourselves included; raises ValueError for what can be no key."""
+
+
 class Membership(Protocol):
     """Gossip, as far as the API shows and steers it."""
+
+    @property
+    def keys(self) -> Keys: ...
 
     def members(self) -> Sequence[SerfMember]: ...
 

@@ -12,12 +12,12 @@ import asyncio
 import ipaddress
 import logging
 import random
-import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 
 from callboard.agent.membership.errors import JoinError, StreamError, UnknownMember
 from callboard.agent.membership.joiner import Joiner
+from callboard.agent.membership.key_manager import KeyManager
 from callboard.agent.membership.log_limit import LogLimit
 from callboard.agent.membership.resolver import Resolver, outgoing_address
 from callboard.agent.membership.settings import PORT, Settings
@@ -35,10 +35,11 @@ from callboard.swim.events import (
     Suspected,
     Undecodable,
 )
-from callboard.swim.keyring import NONCE_BYTES, Keyring
+from callboard.swim.key_queries import KeyQuery
 from callboard.swim.messages import Ack, Address, Message, Ping, PushPull
 from callboard.swim.serf import Serf, SerfEvent
 from callboard.swim.serf_members import MemberEvent, MemberEventKind, MemberStatus, SerfMember
+from callboard.swim.serf_messages import QueryResponse
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +72,8 @@ class Membership:
         self._settings = settings
         self._gave_up = gave_up
         self._loop = asyncio.get_running_loop()
-        keyring = (
-            Keyring(settings.keys, lambda: secrets.token_bytes(NONCE_BYTES))
-            if settings.keys
-            else None
-        )
-        self._codec = Codec(keyring)
+        self.keys = KeyManager(settings, lambda: self._serf, self._spawn, self._pump)
+        self._codec = Codec(self.keys.keyring)
         self._resolver = resolver or Resolver()
         self._core: Serf | None = None
         self._transport: Transport | None = None
@@ -337,6 +334,10 @@ class Membership:
                 self._name_conflict(event)
             case Undecodable(reason, source):
                 self._garbage_received(reason, source or ("", 0))
+            case KeyQuery():
+                self.keys.was_asked(event)
+            case QueryResponse():
+                self.keys.answered(event)
             case Suspected(name, source):
                 log.info("member is suspected", extra={"member": name, "by": source})
             case Refuted(incarnation):

@@ -46,6 +46,8 @@ class Settings:
     """What we tell of ourselves, at most 512 bytes encoded."""
     keys: tuple[bytes, ...] = ()
     """The keys of an encrypted cluster, the primary first; none is plain text."""
+    keyring_path: Path | None = None
+    """The file that keeps them once they are changed; None keeps nothing."""
     retry_join: tuple[str, ...] = ()
     """Peers, "host", "host:port" or "[v6]:port": joined at start and whenever none is alive."""
     retry_interval_s: float = 30.0
