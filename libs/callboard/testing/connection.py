@@ -53,6 +53,7 @@ class Connection:
         self.host = LOCALHOST
         self.peer_certificate: x509.Certificate | None = None
         self.bell: Bell = listening.bell
+        self._aborted = False
         self._enter: Callable[[State], None] = lambda state: listening.enter(self, state)
 
     def run(self) -> None:
@@ -70,6 +71,7 @@ class Connection:
 
     def abort(self) -> None:
         """Make every wait on the socket end."""
+        self._aborted = True
         with contextlib.suppress(OSError):
             # not SSLSocket's own shutdown, which takes TLS away under the feet of the other thread
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
@@ -120,12 +122,16 @@ class Connection:
             )
             assert isinstance(wrapped, NamedSocket)
             self.socket = wrapped
+            if self._aborted:  # perhaps on the socket of before
+                raise ConnectionAbortedError("the server ends")
             wrapped.settimeout(HANDSHAKE_TIMEOUT_S)
             wrapped.do_handshake()
         except (OSError, ValueError) as problem:
             known = self.socket if isinstance(self.socket, NamedSocket) else None
             name = known.server_name if known else ""
-            version = (known.version() or "") if known else ""
+            # version() says nothing before the end of the handshake
+            cipher = known.cipher() if known else None
+            version = cipher[1] if cipher else ""
             self._record(failed(problem, name, version))
             return False
         der = wrapped.getpeercert(binary_form=True)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -254,6 +255,20 @@ def test_nothing_is_left_after_the_end() -> None:
         pass
     connection.close()
     silent.close()
+
+
+def test_end_comes_at_once_whatever_a_connection_is_at() -> None:
+    """Also while a socket becomes one of TLS, as these have hardly been accepted."""
+    for _ in range(50):
+        server = TLSServer()
+        server.start()
+        silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+        began = time.monotonic()
+        server.stop()
+        assert threads() == []
+        assert time.monotonic() - began < 5.0
+        for client in silent:
+            client.close()
 
 
 def test_clients_that_are_gone_leave_no_thread(tls_server: TLSServer) -> None:
