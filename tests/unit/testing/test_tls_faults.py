@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.harness.capabilities import require
 from tests.harness.eventually import SLOW
 from tests.harness.sources import ROOT
-from tests.harness.tls_clients import CLIENTS, PATIENCE_S, Asked, outcome
+from tests.harness.tls_clients import CLIENTS, PATIENCE_S, Asked, end_transports, outcome
 from tests.harness.tls_faults import ROWS, TIMED, Row, as_markdown
 
 from callboard.testing import TLSServer
@@ -141,6 +141,7 @@ async def test_fault_ends_connections_that_aiohttp_keeps(tls_server: TLSServer) 
         tls_server.fault("expired")
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await session.get(tls_server.url, ssl=context)
+    await end_transports()
 
 
 def test_refused_client_sees_the_alert_each_time(tls_server: TLSServer) -> None:
