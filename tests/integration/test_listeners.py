@@ -66,11 +66,15 @@ def of(security: Security) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("place", places(security), ids=str)
 
 
+def inside(stack: Stack, place: Place) -> tuple[str, int]:
+    """Where other programs reach it, published or not."""
+    return stack.inside_address(place.service), place.row.port
+
+
 @contextlib.contextmanager
 def connected(stack: Stack, place: Place) -> Iterator[socket.socket]:
     """A TCP connection to a listener, with a time limit for everything."""
-    address = stack.addr(place.service, place.row.port)
-    with socket.create_connection(address, TIMEOUT_S) as raw:
+    with socket.create_connection(inside(stack, place), TIMEOUT_S) as raw:
         raw.settimeout(TIMEOUT_S)
         yield raw
 
@@ -199,8 +203,7 @@ def test_gossip_refuses_what_its_key_did_not_encrypt(
     stack: Stack, place: Place, key: bytes | None
 ) -> None:
     keyring = Keyring([key], lambda: os.urandom(12)) if key else None
-    address = stack.addr(place.service, place.row.port, "udp")
-    assert not answers(address, place.service, keyring)
+    assert not answers(inside(stack, place), place.service, keyring)
     codec = Codec(keyring)
     with connected(stack, place) as raw:
         got = b""
