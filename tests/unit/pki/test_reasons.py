@@ -1,0 +1,59 @@
+"""OpenSSL's reasons in words: what an operator can act upon, and never nothing."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callboard.pki.reasons import explain
+
+
+def failed(reason: str) -> ssl.SSLError:
+    problem = ssl.SSLError(1, f"[SSL: {reason}] (_ssl.c:1006)")
+    problem.reason = reason
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "it showed no certificate"),
+        ("HTTP_REQUEST", "it speaks plain HTTP, not TLS"),
+        ("WRONG_VERSION_NUMBER", "it does not speak TLS: has it mutual TLS off?"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "it wants a certificate of us, and we showed none"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "it does not know the CA of our certificate"),
+        ("SSLV3_ALERT_CERTIFICATE_REVOKED", "our certificate was revoked"),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "to it our certificate has expired"),
+        ("TLSV1_ALERT_NO_RENEGOTIATION", "it says: no renegotiation"),
+        ("BAD_DECOMPRESSION", "tls: bad decompression"),
+    ],
+)
+def test_reasons_are_told(reason: str, text: str) -> None:
+    assert explain(failed(reason)) == text
+
+
+def test_a_certificate_that_is_not_accepted_is_told_with_why() -> None:
+    problem = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]")
+    problem.verify_message = "certificate has expired"
+    assert explain(problem) == "its certificate is not accepted: certificate has expired"
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "closed by the other side"),
+        (ssl.SSLEOFError(8, "EOF"), "closed by the other side in the middle of TLS"),
+        (TimeoutError(), "TimeoutError"),
+        (ConnectionAbortedError("too slow"), "too slow"),
+    ],
+)
+def test_other_ends_are_told(problem: Exception, text: str) -> None:
+    assert explain(problem) == text
+
+
+@given(st.text())
+def test_any_reason_is_told_somehow(reason: str) -> None:
+    assert explain(failed(reason))
