@@ -18,9 +18,12 @@ from datetime import UTC, datetime
 
 from callboard.fileserver.head import Head
 
-LINES_BEFORE_WRITE = 512
-BATCHES_MAX = 64
+LINES_BEFORE_WRITE = 2048
+BATCHES_MAX = 16
 """Waiting for the thread: about 6 MB of lines."""
+REQUESTS_MAX = 1024
+PATH_BYTES_MAX = 256
+"""Of the parts of lines that are kept."""
 PIPE_BUF = 4096
 """Written to a pipe at a time: so much is never mixed with the lines of others (pipe(7))."""
 
@@ -36,6 +39,7 @@ class AccessLog:
         self._descriptor = descriptor
         self._atomic = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._lines: list[str] = []
+        self._requests: dict[tuple[str, bytes, bytes], str] = {}
         self._batches: queue.Queue[list[str] | None] = queue.Queue(BATCHES_MAX)
         self._second = -1
         self._prefix = ""
@@ -62,18 +66,30 @@ class AccessLog:
             self._second = second
             day = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
             self._prefix = f'{{"time": "{day}'
-        method, path = (head.method.decode(), quoted(head.path)) if head else ("", '""')
+        request = (address, head.method, head.path) if head else (address, b"", b"")
+        what = self._requests.get(request) or self._request(request)
         more = f', "upstream": {json.dumps(upstream)}' if upstream else ""
         if cut:
             more += ', "cut": true'
         self._lines.append(
-            f'{self._prefix}{int((wall_s - second) * 1000):03d}Z", "level": "info", '
-            '"logger": "callboard.fileserver.access", "message": "request", '
-            f'"address": "{address}", "method": "{method}", "path": {path}, '
+            f"{self._prefix}{int((wall_s - second) * 1000):03d}{what}"
             f'"status": {status}, "bytes": {sent}, "ms": {took_s * 1000:.1f}{more}}}\n'
         )
         if len(self._lines) >= LINES_BEFORE_WRITE:
             self.flush()
+
+    def _request(self, request: tuple[str, bytes, bytes]) -> str:
+        """The part of a line that many requests share."""
+        address, method, path = request
+        what = (
+            'Z", "level": "info", "logger": "callboard.fileserver.access", "message": "request", '
+            f'"address": "{address}", "method": "{method.decode()}", "path": {quoted(path)}, '
+        )
+        if len(self._requests) >= REQUESTS_MAX:
+            self._requests.clear()
+        if len(path) < PATH_BYTES_MAX:
+            self._requests[request] = what
+        return what
 
     def flush(self) -> None:
         """Hand the lines to the thread."""
@@ -99,9 +115,12 @@ class AccessLog:
 
     def _write(self) -> None:
         while (lines := self._batches.get()) is not None:
+            if self._atomic:
+                self._put("".join(lines))
+                continue
             part = ""
             for line in lines:
-                if part and not self._atomic and len(part) + len(line) > PIPE_BUF:
+                if part and len(part) + len(line) > PIPE_BUF:
                     self._put(part)
                     part = ""
                 part += line

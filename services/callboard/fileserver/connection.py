@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from callboard.fileserver.answers import CONDITIONS, OK, PARTIAL_CONTENT, choose, decide
 from callboard.fileserver.entries import Entry, Redirect, Variant
 from callboard.fileserver.guards import PUBLIC, REFUSED
-from callboard.fileserver.head import BadHead, Head, end_of_head, parse
+from callboard.fileserver.head import BadHead, Head, end_of_head
 from callboard.fileserver.ports import PeerInfo, Refusal, Relayed, Route
-from callboard.fileserver.transport import READ_BYTES, FilePart, State, Transport
+from callboard.fileserver.transport import RECORD_BYTES, FilePart, State, Transport
 
 if TYPE_CHECKING:
     import socket
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from callboard.fileserver.server import Server
 
 log = logging.getLogger(__name__)
+
+# Members of an Enum are looked up slowly, and these are for every request.
+_HEAD, _IDLE, _SENDING = State.HEAD, State.IDLE, State.SENDING
+_RELAYING, _LINGERING = State.RELAYING, State.LINGERING
 
 KEPT_BYTES_MAX = 64 * 1024
 """Of a relayed connection, each way."""
@@ -73,7 +77,7 @@ class Connection(Transport):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             self._buffer = data
             if len(data) >= KEPT_BYTES_MAX:
                 self.pause()
@@ -85,20 +89,20 @@ class Connection(Transport):
         """The client sends no more: it still gets what it asked for, but for a relay that does not
         read: a stream may be silent for hours, and would not learn that nobody listens."""
         self._ended = True
-        if self.state is State.RELAYING:
+        if self.state is _RELAYING:
             if self._incoming is None and not self._buffer:
                 self.abort()
             else:
                 _wake(self._incoming)
-        elif self.state is not State.SENDING:
+        elif self.state is not _SENDING:
             self.finish(linger=False)
 
     def flushed(self) -> None:
         """The answer is out: the next request."""
-        if self.state is State.SENDING:
+        if self.state is _SENDING:
             self._complete()
             self._next()
-        elif self.state is State.RELAYING:
+        elif self.state is _RELAYING:
             self.deadline = float("inf")
             _wake(self._drained)
             if self._closing:
@@ -106,7 +110,7 @@ class Connection(Transport):
 
     def _next(self) -> None:
         """Take up what came while the answer was sent, unless that was the last."""
-        if self.state is State.IDLE:
+        if self.state is _IDLE:
             if not self._ended:
                 self.resume()
             data, self._buffer = self._buffer, b""
@@ -127,11 +131,11 @@ class Connection(Transport):
             try:
                 end = end_of_head(data)
                 if not end:
-                    if self.state is State.IDLE:
-                        self.state = State.HEAD
+                    if self.state is _IDLE:
+                        self.state = _HEAD
                         self.deadline = self.server.now + self.server.limits.head_s
                     break
-                head = parse(data if end == len(data) else data[:end])
+                head = self.server.heads.parse(data if end == len(data) else data[:end])
             except BadHead as problem:
                 self._head = None
                 self._begun = perf_counter()
@@ -141,14 +145,14 @@ class Connection(Transport):
                 return
             data = data[end:]
             self._request(head, data)
-            if self.state is State.RELAYING:
+            if self.state is _RELAYING:
                 return
-            if self.state >= State.SENDING:
+            if self.state >= _SENDING:
                 break
         self._buffer = data
-        if self._ended and self.state is State.IDLE:
+        if self._ended and self.state is _IDLE:
             self.finish(linger=False)
-        elif self.state is State.SENDING:
+        elif self.state is _SENDING:
             self.pause()
 
     def _request(self, head: Head, rest: bytes) -> None:
@@ -203,7 +207,7 @@ class Connection(Transport):
         if not is_get and head.method != b"HEAD":
             self.refuse(Refusal(405, "only GET and HEAD are answered", (("Allow", "GET, HEAD"),)))
             return
-        if head.has_body:
+        if head.chunked or head.content_length:
             self.refuse(Refusal(400, "a body where none belongs"))
             return
         table = self.server.table
@@ -236,10 +240,10 @@ class Connection(Transport):
                 self._send(OK, prefix + full[:end], 0)
             elif variant.body is None:
                 self._send_part(OK, prefix + variant.full, variant, 0, stop)
-            elif stop <= READ_BYTES:
+            elif stop <= RECORD_BYTES:
                 self._send(OK, prefix + variant.full, stop)
             else:
-                split = READ_BYTES - len(prefix)
+                split = RECORD_BYTES - len(prefix)
                 more = memoryview(variant.full)[split:]
                 self._send(OK, prefix + variant.full[:split], stop, more)
         elif status == PARTIAL_CONTENT:
@@ -287,10 +291,10 @@ class Connection(Transport):
             else:
                 self.send(more)
         if self._out and not self.flush():
-            if self.state < State.SENDING:
-                self.state = State.SENDING
+            if self.state < _SENDING:
+                self.state = _SENDING
                 self.deadline = self.server.now + self.server.limits.write_stall_s
-        elif self.state < State.LINGERING:
+        elif self.state < _LINGERING:
             self._complete()
 
     def _complete(self) -> None:
@@ -299,7 +303,7 @@ class Connection(Transport):
         if self._closing:
             self.finish()
         else:
-            self.state = State.IDLE
+            self.state = _IDLE
             self.deadline = self.server.now + self.server.limits.idle_s
 
     def _write_log(self, upstream: str = "", *, cut: bool = False) -> None:
@@ -331,7 +335,7 @@ class Connection(Transport):
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self.state >= State.LINGERING
+        return self.state >= _LINGERING
 
     @property
     def secure_host(self) -> bool:
@@ -341,7 +345,7 @@ class Connection(Transport):
     async def read(self) -> bytes:
         """The next bytes; b"" at the end."""
         while not self._buffer:
-            if self._ended or self.state is not State.RELAYING:
+            if self._ended or self.state is not _RELAYING:
                 return b""
             self.resume()
             self._incoming = self.server.loop.create_future()
@@ -356,7 +360,7 @@ class Connection(Transport):
 
     def write(self, data: bytes) -> None:
         """Send, or queue."""
-        if self.state is State.RELAYING and not self._closing:
+        if self.state is _RELAYING and not self._closing:
             waiting = bool(self._out)
             self.send(data)
             self._relayed += len(data)
@@ -367,13 +371,13 @@ class Connection(Transport):
 
     async def drain(self) -> None:
         """Wait until little is queued. Raises ConnectionResetError."""
-        while self._queued > KEPT_BYTES_MAX and self.state is State.RELAYING:
+        while self._queued > KEPT_BYTES_MAX and self.state is _RELAYING:
             self._drained = self.server.loop.create_future()
             try:
                 await self._drained
             finally:
                 self._drained = None
-        if self.state is not State.RELAYING:
+        if self.state is not _RELAYING:
             raise ConnectionResetError("the client has gone")
 
     def close(self) -> None:
@@ -384,7 +388,7 @@ class Connection(Transport):
             self.finish()
 
     def _relay(self, route: Route, head: Head, rest: bytes) -> None:
-        self.state = State.RELAYING
+        self.state = _RELAYING
         self.deadline = float("inf")
         self._relayed = 0
         self._closing = False
@@ -407,7 +411,7 @@ class Connection(Transport):
 
     def _after(self, done: Relayed | None) -> None:
         """Go on after a relay, or end."""
-        if self.state is not State.RELAYING:
+        if self.state is not _RELAYING:
             return
         if done is None:
             self.abort("relay")
@@ -417,11 +421,11 @@ class Connection(Transport):
             self._buffer = done.leftover + self._buffer
             limits = self.server.limits
             if self._out:
-                self.state = State.SENDING
+                self.state = _SENDING
                 self.deadline = self.server.now + limits.write_stall_s
                 self.pause()
             else:
-                self.state = State.IDLE
+                self.state = _IDLE
                 self.deadline = self.server.now + limits.idle_s
                 self._next()
 

@@ -16,13 +16,18 @@ HEAD_BYTES_MAX = 16 * 1024
 """Request line and fields together."""
 TARGET_BYTES_MAX = 8 * 1024
 FIELDS_MAX = 100
+KEPT_MAX = 1024
+KEPT_BYTES_MAX = 1024
+"""Of heads kept, and of one of them."""
 
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/1\.([01])\r\n")
+_LINE = re.compile(
+    # the target has neither " # < > \ nor anything that is not printed
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!$-;=?-\[\]-~]+) HTTP/1\.([01])\r\n"
+)
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0-\x08\x0a-\x1f\x7f]*)\r\n")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
 _OTHER_VERSION = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/(?!1\.[01]\r)\d(?:\.\d)?\r\n")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_NOT_IN_TARGET = re.compile(rb'[#\\<>"]')
 _CONTROL = re.compile(rb"[\0-\x1f\x7f]")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{1,5})?")
 _LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -33,6 +38,9 @@ _ONCE = frozenset(
     b"sec-websocket-version".split()
 )
 """Fields that mean something only when they stand once."""
+
+
+_CREDENTIALS = frozenset(b"authorization cookie proxy-authorization x-consul-token".split())
 
 
 class BadHead(ValueError):
@@ -112,12 +120,11 @@ def parse(data: bytes) -> Head:
     headers = _FIELD.findall(data, line.end())
     if len(headers) > FIELDS_MAX:
         raise BadHead(431, f"more than {FIELDS_MAX} header fields")
+    if b" \r\n" in data or b"\t\r\n" in data:
+        headers = [(name, value.rstrip(b" \t")) for name, value in headers]
     fields: dict[bytes, bytes] = {}
-    for position, (name, value) in enumerate(headers):
+    for name, value in headers:
         key = name.lower()
-        if value[-1:] in (b" ", b"\t"):
-            value = value.rstrip(b" \t")  # noqa: PLW2901 - the list below gets it too
-            headers[position] = (name, value)
         if key in fields:
             if key in _ONCE:
                 raise BadHead(400, f"more than one {key.decode()} header field")
@@ -126,19 +133,41 @@ def parse(data: bytes) -> Head:
     host = fields.get(b"host", b"")
     if not _HOST.fullmatch(host):
         raise BadHead(400, "the Host header field is missing or malformed")
-    if _NOT_IN_TARGET.search(target):
-        raise BadHead(400, "malformed request target")
     if target[:1] != b"/":
         target = _origin_form(method, target, host)
     if len(target) > TARGET_BYTES_MAX:
         raise BadHead(414, f"the request target is longer than {TARGET_BYTES_MAX} bytes")
     path, _, query = target.partition(b"?")
-    length, chunked = _framing(fields, minor)
-    keep_alive, upgrade = _connection(fields, minor)
+    length, chunked = 0, False
+    if b"content-length" in fields or b"transfer-encoding" in fields:
+        length, chunked = _framing(fields, minor)
+    keep_alive, upgrade = minor == b"1", b""
+    if b"connection" in fields:
+        keep_alive, upgrade = _connection(fields, minor)
     return Head(
         method, target, path, query, decode_path(path) if b"%" in path else path,
         int(minor), headers, fields, host, length, chunked, keep_alive, upgrade,
     )  # fmt: skip
+
+
+class Heads:
+    """Reads heads, and keeps what it made of some: a page that is opened again, or polled, sends
+    the same bytes again. Heads with credentials in them are not kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, Head] = {}
+
+    def parse(self, data: bytes) -> Head:
+        """As `parse`. What it answers is shared: nobody changes it."""
+        kept = self._kept.get(data)
+        if kept is not None:
+            return kept
+        head = parse(data)
+        if len(data) <= KEPT_BYTES_MAX and _CREDENTIALS.isdisjoint(head.fields):
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            self._kept[data] = head
+        return head
 
 
 def decode_path(path: bytes) -> bytes:
@@ -183,8 +212,7 @@ def _framing(fields: dict[bytes, bytes], minor: bytes) -> tuple[int, bool]:
         if coding.lower() != b"chunked":
             raise BadHead(501, "a transfer coding other than chunked")
         return 0, True
-    if length is None:
-        return 0, False
+    assert length is not None
     if not length.isdigit() or len(length) > 18:
         raise BadHead(400, "malformed Content-Length")
     return int(length), False
@@ -192,10 +220,7 @@ def _framing(fields: dict[bytes, bytes], minor: bytes) -> tuple[int, bool]:
 
 def _connection(fields: dict[bytes, bytes], minor: bytes) -> tuple[bool, bytes]:
     """(keep alive, upgrade) as the Connection field says (RFC 9110, 7.6.1 and 7.8)."""
-    said = fields.get(b"connection")
-    if said is None:
-        return minor == b"1", b""
-    options = {option.strip() for option in said.lower().split(b",")}
+    options = {option.strip() for option in fields[b"connection"].lower().split(b",")}
     if minor == b"0":
         return b"keep-alive" in options and b"close" not in options, b""
     upgrade = fields.get(b"upgrade", b"").lower() if b"upgrade" in options else b""

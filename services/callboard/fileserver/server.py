@@ -24,6 +24,7 @@ from callboard.fileserver.credentials import Credentials
 from callboard.fileserver.entries import Table, security_fields
 from callboard.fileserver.folder import Folder, FolderError
 from callboard.fileserver.guards import Hosts
+from callboard.fileserver.head import Heads
 from callboard.fileserver.limits import Limits
 from callboard.fileserver.ports import Router
 from callboard.fileserver.transport import State, Transport
@@ -68,6 +69,7 @@ class Server:
         self.security = security_fields(folder.csp)
         self.table = Table()
         self.hosts = Hosts(credentials.loaded.names, allowed_hosts)
+        self.heads = Heads()
         self.connections: set[Transport] = set()
         self.draining = False
         self.answered: dict[int, int] = {}

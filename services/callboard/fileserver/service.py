@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from callboard.chassis.health import HealthServer
 from callboard.chassis.identity import open_identity
-from callboard.chassis.lifecycle import Lifecycle, StartRefused
+from callboard.chassis.lifecycle import Lifecycle, StartRefused, calm_collector
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
 from callboard.chassis.registration import Registration, own_address
 from callboard.fileserver.access import AccessLog
@@ -111,6 +111,7 @@ class Fileserver:
         life.on_stop(PROGRAM, server.stop, deadline_s=settings.limits.drain_s + 2)
         life.on_reload(server.look_now)
         self._count(server)
+        calm_collector()
         host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
         log.info(
             "serving", extra={"url": f"https://{host}:{server.port}/", "root": str(settings.root)}

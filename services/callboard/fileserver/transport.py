@@ -23,8 +23,10 @@ from callboard.fileserver.limits import Limits
 
 log = logging.getLogger(__name__)
 
-READ_BYTES = 16 * 1024
-"""One TLS record."""
+RECORD_BYTES = 16 * 1024
+"""The most that a TLS record carries."""
+READ_BYTES = 4 * 1024
+"""Read at a time: a head fits, and Python allocates all of it beforehand."""
 FILE_PART_BYTES = 64 * 1024
 """Of a file that is not in memory: what is read, and kept for the connection, at a time."""
 TURN_BYTES = 512 * 1024
@@ -54,6 +56,11 @@ class State(IntEnum):
     RELAYING = 4
     LINGERING = 5
     CLOSED = 6
+
+
+# Members of an Enum are looked up slowly, and these are for every request.
+_HANDSHAKE, _HEAD, _IDLE = State.HANDSHAKE, State.HEAD, State.IDLE
+_RELAYING, _LINGERING, _CLOSED = State.RELAYING, State.LINGERING, State.CLOSED
 
 
 class FilePart:
@@ -119,7 +126,7 @@ class Transport:
         )
         self.raw: socket.socket | None = None
         self.fd = self.sock.fileno()
-        self.state = State.HANDSHAKE
+        self.state = _HANDSHAKE
         self.born = owner.now
         self.deadline = owner.now + owner.limits.handshake_s
         self.lingered = 0
@@ -205,7 +212,7 @@ class Transport:
         except OSError:
             self.abort("write")
             return False
-        if turn < TURN_BYTES and self.state is not State.CLOSED:
+        if turn < TURN_BYTES and self.state is not _CLOSED:
             self.deadline = self.owner.now + self.owner.limits.write_stall_s
         if out:
             if self._queued and getattr(out[0], "obj", None) is _SCRATCH.obj:
@@ -242,7 +249,7 @@ class Transport:
 
     def resume(self) -> None:
         """Read again; what OpenSSL has decrypted already comes with the loop's next turn."""
-        if not self._reading and self.state < State.LINGERING:
+        if not self._reading and self.state < _LINGERING:
             self._reading = True
             self.owner.loop.add_reader(self.fd, self._readable)
             if self.sock.pending():
@@ -252,7 +259,7 @@ class Transport:
 
     def finish(self, *, linger: bool = True) -> None:
         """End in order: close_notify, no more from us, and then wait until the client has read."""
-        if self.state >= State.LINGERING:
+        if self.state >= _LINGERING:
             return
         try:
             self.sock.unwrap()
@@ -265,22 +272,22 @@ class Transport:
 
     def abort(self, kind: str = "") -> None:
         """Close at once; `kind` is counted, "" is not."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         if kind:
             self.owner.count_failure(kind)
         was = self.state
         self._let_go()
-        self.state = State.CLOSED
+        self.state = _CLOSED
         (self.raw or self.sock).close()
         self.owner.forget(self)
-        if was is not State.LINGERING:
+        if was is not _LINGERING:
             self.lost()
 
     def expire(self) -> None:
         """The state's time is over."""
         kinds = ("handshake", "head", "", "write_stall", "write_stall", "", "")
-        if self.state is State.IDLE:
+        if self.state is _IDLE:
             self.finish(linger=False)
         else:
             self.abort(f"{kinds[self.state]}_timeout" if kinds[self.state] else "")
@@ -291,7 +298,7 @@ class Transport:
         raw = self.raw = socket.socket(
             self.sock.family, self.sock.type, self.sock.proto, self.sock.detach()
         )
-        self.state = State.LINGERING
+        self.state = _LINGERING
         self.deadline = self.owner.now + self.owner.limits.linger_s
         self.lost()
         try:
@@ -332,14 +339,15 @@ class Transport:
     # what the loop calls
 
     def _readable(self) -> None:
-        if self.state is State.HANDSHAKE:
+        if self.state is _HANDSHAKE:
             self._shake()
             return
         if not self._reading:
             return
+        size = READ_BYTES if self.state is not _RELAYING else RECORD_BYTES
         while True:
             try:
-                data = self.sock.read(READ_BYTES)
+                data = self.sock.read(size)
             except (_WantRead, _WantWrite):
                 return
             except OSError:
@@ -355,11 +363,14 @@ class Transport:
                 log.exception("a request could not be answered")
                 self.abort("error")
                 return
-            if not self._reading or self.state >= State.LINGERING or not self.sock.pending():
+            # OpenSSL reads record by record: nothing is left of one that did not fill the buffer
+            if len(data) < size or not self._reading or self.state >= _LINGERING:
+                return
+            if not self.sock.pending():
                 return
 
     def _writable(self) -> None:
-        if self.state is State.HANDSHAKE:
+        if self.state is _HANDSHAKE:
             self._shake()
         elif self.flush():
             self.flushed()
@@ -379,7 +390,7 @@ class Transport:
             self.abort("handshake_lost")
         else:
             self._want_write(False)
-            self.state = State.HEAD
+            self.state = _HEAD
             self.deadline = self.owner.now + self.owner.limits.head_s
             self.established()
 

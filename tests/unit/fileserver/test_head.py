@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from callboard.fileserver.head import (
     FIELDS_MAX,
     HEAD_BYTES_MAX,
+    KEPT_BYTES_MAX,
+    KEPT_MAX,
     TARGET_BYTES_MAX,
     BadHead,
     Head,
+    Heads,
     end_of_head,
     parse,
 )
@@ -184,6 +187,33 @@ def test_limits_are_414_and_431() -> None:
     assert status("GET / HTTP/1.1", *(["X: a"] * FIELDS_MAX)) == 431
     assert head("GET / HTTP/1.1", *(["X: a"] * (FIELDS_MAX - 1)))
     assert status("GET / HTTP/1.1", f"X: {'a' * HEAD_BYTES_MAX}") == 431
+
+
+def test_the_same_bytes_are_read_once() -> None:
+    heads = Heads()
+    data = b"GET /?a HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert heads.parse(data) == parse(data)
+    assert heads.parse(bytes(bytearray(data))) is heads.parse(data)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "cookie", "X-Consul-Token"])
+def test_a_head_with_credentials_is_not_kept(name: str) -> None:
+    heads = Heads()
+    data = f"GET / HTTP/1.1\r\nHost: a\r\n{name}: secret\r\n\r\n".encode()
+    assert heads.parse(data) is not heads.parse(data)
+
+
+def test_heads_kept_are_few_and_short() -> None:
+    heads = Heads()
+    first = b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n"
+    kept = heads.parse(first)
+    for number in range(1, KEPT_MAX + 1):
+        heads.parse(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+    assert heads.parse(first) is not kept
+    long = b"GET /" + b"a" * KEPT_BYTES_MAX + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert heads.parse(long) is not heads.parse(long)
+    with pytest.raises(BadHead):
+        heads.parse(b"junk\r\n\r\n")
 
 
 def test_a_head_is_whole_at_its_empty_line() -> None:
