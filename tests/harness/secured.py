@@ -49,6 +49,8 @@ class Farm:
         self.addresses = {name: f"{network}.{n}" for n, name in enumerate(PROGRAMS, start=1)}
         self._layout = Layout(addresses=self.addresses, directory=directory)
         self._directory = directory
+        self.more: tuple[str, ...] = ()
+        """Further flags of agents."""
         self.authority = CA("first CA", constraints=None)
         self.leaves: dict[str, Leaf] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -92,7 +94,7 @@ class Farm:
         del environment["EXCHANGE"]
         with self._layout.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                self._layout.argv(name),
+                [*self._layout.argv(name), *(self.more if name != NAMESERVER else ())],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -6,7 +6,6 @@ Rows and programs come from the table and from the stack: a new program is teste
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import socket
 import ssl
@@ -20,6 +19,7 @@ from tests.harness.bootstrapped import GOSSIP, agent
 from tests.harness.capabilities import require
 from tests.harness.certified import CA, material
 from tests.harness.eventually import SLOW
+from tests.harness.pings import answers, keyring_of
 from tests.harness.process_driver import ProcessStack, own_network
 from tests.harness.stack import AGENTS, SERVERS, Stack
 
@@ -28,8 +28,7 @@ from callboard.pki.contexts import Material, client_context
 from callboard.pki.reasons import explain
 from callboard.pki.roles import names_for
 from callboard.swim.codec import Codec, encode
-from callboard.swim.keyring import Keyring
-from callboard.swim.messages import Ack, MessageType, Ping
+from callboard.swim.messages import MessageType, Ping
 
 TIMEOUT_S = 10.0 * SLOW
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -172,19 +171,6 @@ def test_server_tls_asks_no_certificate_and_proves_itself(
 # Gossip --------------------------------------------------------------------------------------
 
 
-def answers(address: tuple[str, int], node: str, keyring: Keyring | None) -> bool:
-    """Whether a ping, sealed by this key or by none, is answered."""
-    codec = Codec(keyring)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(1.0 * SLOW)
-        for sequence in range(3):
-            sock.sendto(codec.seal_datagram(encode(Ping(sequence, node)), checksum=True), address)
-            with contextlib.suppress(TimeoutError):
-                data = sock.recv(65536)
-                return any(isinstance(one, Ack) for one in codec.open_datagram(data))
-    return False
-
-
 def test_a_ping_is_answered_where_gossip_is_plain(tmp_path: Path) -> None:
     """What the next test sends is a ping that an agent would answer."""
     require("linux")
@@ -202,7 +188,7 @@ def gossiping() -> list[Place]:
 def test_gossip_refuses_what_its_key_did_not_encrypt(
     stack: Stack, place: Place, key: bytes | None
 ) -> None:
-    keyring = Keyring([key], lambda: os.urandom(12)) if key else None
+    keyring = keyring_of(key) if key else None
     assert not answers(inside(stack, place), place.service, keyring)
     codec = Codec(keyring)
     with connected(stack, place) as raw:
