@@ -101,7 +101,8 @@ class KeyTally:
     """How many members have each key (base64)."""
     primary_keys: dict[str, int] = field(default_factory=dict)
     """How many members encrypt with each key. Older serfs do not tell."""
-    _heard: set[str] = field(default_factory=set)
+    heard: set[str] = field(default_factory=set)
+    """Who has answered."""
 
     @property
     def complete(self) -> bool:
@@ -119,9 +120,9 @@ class KeyTally:
 
     def add(self, response: QueryResponse) -> None:
         """Count an answer; only a member's first counts (relays repeat them)."""
-        if response.flags & ACKNOWLEDGEMENT or response.source in self._heard:
+        if response.flags & ACKNOWLEDGEMENT or response.source in self.heard:
             return
-        self._heard.add(response.source)
+        self.heard.add(response.source)
         self.responses += 1
         try:
             done, message, keys, primary = _decode_response(response.payload)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from callboard.swim.broadcasts import Broadcast
@@ -250,6 +250,13 @@ class Serf:
             relay_factor=relay_factor,
             timeout_ns=int(self.query_timeout_s() * 1e9),
         )
+
+    def repeat(self, query: Query, heard: Container[str]) -> None:
+        """Send a query of ours again, straight to the members that have not been heard."""
+        data = encode_serf(query)
+        for member in self.swim.members:
+            if member.is_up and member.name != self.name and member.name not in heard:
+                self.swim.send_user(data, member.endpoint)
 
     def answer_keys(self, asked: KeyQuery, response: KeyResponse) -> None:
         """Answer a KeyQuery event."""

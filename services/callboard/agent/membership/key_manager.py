@@ -85,6 +85,9 @@ class KeyManager:
             async with asyncio.timeout(core.query_timeout_s()):
                 payload = encode_key_response(await self.change(action, key), OWN_BYTES_MAX)
                 self.answered(QueryResponse(query.time, query.number, core.name, 0, payload))
+                await self._half_time(asked, core.query_timeout_s() / 2)
+                core.repeat(query, tally.heard)  # gossip spreads by chance, and may miss one
+                self._pump()
                 await asked.complete.wait()
         except TimeoutError:
             pass  # the tally tells who is missing
@@ -97,6 +100,14 @@ class KeyManager:
                 extra={"action": str(action), "members": tally.messages},
             )
         return tally
+
+    async def _half_time(self, asked: _Asked, wait_s: float) -> None:
+        """Wait for the answers, but not so long as that nothing could be done any more."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await asked.complete.wait()
+        except TimeoutError:
+            pass
 
     def answered(self, response: QueryResponse) -> None:
         """A member answers a query; what was not asked, or is over, is passed over."""

@@ -14,7 +14,9 @@ from tests.harness.gossip_agents import Agent, Agents, agents
 from callboard.agent.membership import key_manager
 from callboard.agent.membership.key_manager import WAITING_MAX
 from callboard.agent.membership.keyring_file import read_keyring, write_keyring
+from callboard.swim.core import Swim
 from callboard.swim.key_queries import KeyAction, KeyQuery
+from callboard.swim.queries import Queries
 from callboard.swim.serf_messages import Query
 
 OLD, NEW = bytes(32), bytes(range(32))
@@ -69,6 +71,17 @@ async def test_rotation_reaches_everybody_and_loses_nobody(tmp_path: Path) -> No
         late = await group.start("late", keys=(NEW,))
         assert await late.membership.join([running[0].address]) == 1
         await eventually(lambda: sees_all(late, running))
+
+
+async def test_member_that_gossip_missed_is_asked_again_directly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agents() as group:
+        running = await cluster(group, tmp_path)
+        monkeypatch.setattr(Queries, "_spread", lambda self, data: None)
+        monkeypatch.setattr(Swim, "broadcast_user", lambda self, name, data: None)
+        tally = await running[0].membership.keys.ask(KeyAction.LIST)
+        assert (tally.failure, tally.keys) == ("", {told(OLD): 3})
 
 
 async def test_answers_by_way_of_others_count_once(tmp_path: Path) -> None:
