@@ -92,6 +92,15 @@ def directory_in_the_way(folder: Path) -> None:
     (folder / "raft").write_text("a file")
 
 
+def empty_keyring(folder: Path) -> None:
+    (folder / "serf").mkdir()
+    (folder / "serf" / "local.keyring").write_text("[]")
+
+
+def keyring_in_the_way(folder: Path) -> None:
+    (folder / "serf" / "local.keyring").mkdir(parents=True)
+
+
 def nothing(folder: Path) -> None:
     pass
 
@@ -104,6 +113,8 @@ def nothing(folder: Path) -> None:
         (damaged_log, {}, "log segment 00000001.log: damaged header"),
         (foreign_log, {}, "belongs to cluster one"),
         (directory_in_the_way, {}, "data_dir: cannot use"),
+        (empty_keyring, {}, "local.keyring: not usable as a keyring: there is no key in it"),
+        (keyring_in_the_way, {}, "local.keyring: is a directory"),
         (nothing, {"start_join": ("127.0.0.1:1",)}, "127.0.0.1:1: "),
         (nothing, {"bind_address": "192.0.2.1"}, "192.0.2.1"),
         (nothing, {"advertise_address": "0.0.0.0"}, "address must be one that others can reach"),
