@@ -19,7 +19,8 @@ class Row:
     says: str
     """A regular expression for what stands in a client's exception; `words` tell it to people."""
     outcomes: tuple[str, str, str, str, str]
-    """Status or exception of urllib, requests, httpx, aiohttp; status or exit code of curl."""
+    """Of urllib, requests, httpx, aiohttp the status or exception (or one|other), and of curl the
+    status or exit code."""
     alert: str = ""
     """What `handshakes[0].alert` is; asyncio, and so aiohttp, never sends one."""
     curl_says: str = ""
@@ -36,11 +37,11 @@ class Row:
         return "-".join(filter(None, (self.fault, self.note))).replace(" ", "_")
 
     def expected(self, client: str) -> tuple[str, str]:
-        """Status, exception or `exit N`, and the regular expression of its text."""
+        """Regular expressions of the beginning, a status or an exception, and of its text."""
         cell = self.outcomes[list(CLIENTS).index(client)]
         if client == "curl" and int(cell) < 100:
             return f"CurlError: exit {cell}", self.curl_says or self.says
-        return cell, self.says
+        return f"(?:{cell})", self.says
 
 
 CERTIFICATE = ("URLError", "SSLError", "ConnectError", "ClientConnectorCertificateError", "60")
@@ -139,9 +140,9 @@ ROWS: tuple[Row, ...] = (
         "reset",
         GONE,
         (
-            "RemoteDisconnected",
+            "RemoteDisconnected|ConnectionResetError",
             "ConnectionError",
-            "RemoteProtocolError",
+            "RemoteProtocolError|ReadError",
             "ClientOSError",
             "56",
         ),
@@ -178,7 +179,10 @@ def as_markdown() -> str:
     """The table as the documentation has it."""
     lines = []
     for row in ROWS:
-        cells = [f"`{cell}`" if not cell.isdigit() else cell for cell in row.outcomes[:4]]
+        cells = [
+            cell if cell.isdigit() else " or ".join(f"`{name}`" for name in cell.split("|"))
+            for cell in row.outcomes[:4]
+        ]
         last = row.outcomes[4]
         cells.append(last if int(last) >= 100 else f"exit {last}")
         name = f'`"{row.fault}"`' + (f": {row.note}" if row.note else "")

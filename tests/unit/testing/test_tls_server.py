@@ -315,4 +315,4 @@ def test_server_imports_cryptography_and_nothing_else() -> None:
         "callboard", "cryptography", "_cffi_backend", "_openssl",
     }  # fmt: skip
     packages = {".".join(name.split(".")[1:2]) for name in loaded if name.startswith("callboard.")}
-    assert packages == {"files", "pki", "testing"}
+    assert packages == {"pki", "testing"}
