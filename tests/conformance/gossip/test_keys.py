@@ -57,14 +57,14 @@ async def said(serf: SerfAgent, argument: str, text: str) -> str:
 
 @dataclass
 class Mixed:
-    """Two agents of ours and two of serf's, under OLD."""
+    """Three agents of ours and two of serf's, under OLD."""
 
     ours: list[Agent]
     theirs: list[SerfAgent]
 
     async def whole(self) -> bool:
         """Everybody sees everybody alive, and nobody of ours ever saw one fail."""
-        names = ["ours0", "ours1", *(serf.name for serf in self.theirs)]
+        names = ["ours0", "ours1", "ours2", *(serf.name for serf in self.theirs)]
         for agent in self.ours:
             if any(agent.status(name) != "alive" for name in names):
                 return False
@@ -87,9 +87,9 @@ async def mixed(folder: Path, old: bytes = OLD) -> AsyncIterator[Mixed]:
             await group.start(
                 f"ours{number}", keys=(old,), keyring_path=folder / f"ours{number}.keyring"
             )
-            for number in range(2)
+            for number in range(3)
         ]
-        for address in (one.address, two.address, ours[1].address):
+        for address in (one.address, two.address, ours[1].address, ours[2].address):
             assert await ours[0].membership.join([address]) == 1
         made = Mixed(ours, [one, two])
         await until(made.whole)
@@ -102,7 +102,7 @@ async def test_serf_rotates_our_keys(tmp_path: Path) -> None:
         for step in (("-install", NEW), ("-use", NEW), ("-remove", OLD)):
             await done(serf, f"{step[0]}={told(step[1])}")
         output = await done(serf, "-list")
-        assert counted(output) == {told(NEW): "[4/4]"}
+        assert counted(output) == {told(NEW): "[5/5]"}
         for number, agent in enumerate(cluster.ours):
             assert agent.membership.keys.keyring is not None
             assert agent.membership.keys.keyring.keys == (NEW,)
@@ -120,8 +120,8 @@ async def test_we_rotate_serfs_keys(tmp_path: Path, relay_factor: int) -> None:
             (KeyAction.REMOVE, OLD),
         ):
             tally = await keys.ask(action, key, relay_factor)
-            assert (tally.failure, tally.responses) == ("", 4), (action, tally)
-        assert counted(await done(cluster.theirs[1], "-list")) == {told(NEW): "[4/4]"}
+            assert (tally.failure, tally.responses) == ("", 5), (action, tally)
+        assert counted(await done(cluster.theirs[1], "-list")) == {told(NEW): "[5/5]"}
         await until(cluster.whole)
         async with serf_agent(tmp_path, (NEW,)) as late:
             assert "Successfully joined" in await late.command("join", cluster.ours[1].address)
@@ -133,10 +133,10 @@ async def test_lists_of_both_agree(tmp_path: Path) -> None:
         tally = await cluster.ours[1].membership.keys.ask(KeyAction.INSTALL, THIRD)
         assert tally.failure == ""
         tally = await cluster.ours[1].membership.keys.ask(KeyAction.LIST)
-        assert tally.keys == {told(OLD): 4, told(THIRD): 4}
-        assert tally.primary_keys[told(OLD)] in (2, 4)  # older serfs do not tell theirs
+        assert tally.keys == {told(OLD): 5, told(THIRD): 5}
+        assert tally.primary_keys[told(OLD)] in (3, 5)  # older serfs do not tell theirs
         output = await done(cluster.theirs[0], "-list")
-        assert counted(output) == {told(OLD): "[4/4]", told(THIRD): "[4/4]"}
+        assert counted(output) == {told(OLD): "[5/5]", told(THIRD): "[5/5]"}
 
 
 async def test_refusals_are_the_same_words(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ async def test_refusals_are_the_same_words(tmp_path: Path) -> None:
             ("-remove", KeyAction.REMOVE, OLD),
             ("-install", KeyAction.INSTALL, b"short"),
         ):
-            output = await said(serf, f"{flag}={told(key)}", "4/4 nodes reported failure")
+            output = await said(serf, f"{flag}={told(key)}", "5/5 nodes reported failure")
             tally = await keys.ask(action, key)
-            assert tally.failure == "4/4 nodes reported failure"
+            assert tally.failure == "5/5 nodes reported failure"
             assert len(set(tally.messages.values())) == 1, tally.messages
             for name, message in tally.messages.items():
                 assert name in output
