@@ -2,8 +2,8 @@
 
 The server adds no authority: the user's own credential travels on, our certificate proves the
 transport only. Agents verify no token until tokens exist, so below /v1 only reading passes,
-whatever header comes. The feed between programs is never forwarded: the programs behind would take
-our certificate for the reader's.
+whatever header comes. The feed between programs and what operators ask (the keys of gossip) are
+never forwarded: the programs behind would take our certificate, or our address, for the reader's.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def _forward(head: Head) -> Forward | None:
 
 
 def _is_internal(decoded: bytes) -> bool:
-    return decoded == b"/v1/internal" or decoded.startswith(b"/v1/internal/")
+    return decoded in (b"/v1/internal", b"/v1/operator") or decoded.startswith(
+        (b"/v1/internal/", b"/v1/operator/")
+    )
 
 
 def _has_raw(query: bytes) -> bool:

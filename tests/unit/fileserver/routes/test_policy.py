@@ -65,7 +65,15 @@ def test_hub_and_gateway_see_their_own_paths(
 
 @pytest.mark.parametrize(
     "target",
-    ["/v1/internal/feed", "/v1/internal", "/v1/%69nternal/feed", "/v1/internal/ui/nodes?x"],
+    [
+        "/v1/internal/feed",
+        "/v1/internal",
+        "/v1/%69nternal/feed",
+        "/v1/internal/ui/nodes?x",
+        "/v1/operator/keyring",
+        "/v1/%6fperator/keyring?local-only=true",
+        "/v1/operator",
+    ],
 )
 def test_the_feed_between_programs_is_never_forwarded(target: str) -> None:
     assert status(target) == 404
