@@ -6,6 +6,7 @@ millisecond. Files stand in a temporary folder that only the user of the test ma
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from typing import Literal
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from callboard.files import replace
 from callboard.pki import certificates
 from callboard.pki.certificates import CLIENT_AUTH, SERVER_AUTH, Key, Revoked
 from callboard.pki.roles import LOOPBACK, Names
@@ -75,6 +75,7 @@ class CA:
         self._revoked = [x509.random_serial_number() for _ in range(REVOKED_SERIALS)]
         self._revoked_used = 0
         self._crl_path = ""
+        self._other_path = ""
         self.path = self._write("ca.pem", certificates.pem(self._root.certificate))
         """PEM file of the certificate."""
 
@@ -106,7 +107,10 @@ class CA:
     def other_path(self) -> str:
         """PEM file of a CA that signed none of this server's clients."""
         with self._lock:
-            return self._write("other.pem", certificates.pem(self._other().certificate))
+            if not self._other_path:
+                content = certificates.pem(self._other().certificate)
+                self._other_path = self._write("other.pem", content)
+            return self._other_path
 
     def server(self, condition: Condition, dns: Sequence[str]) -> Credential:
         """A server's certificate for host names, and for loopback addresses with the first."""
@@ -147,7 +151,7 @@ class CA:
             self._made += 1
             chain = [certificates.pem(one) for one in (leaf, *sent)]
             content = b"".join([certificates.key_pem(key), *chain])
-            return Credential(leaf, self._write(f"{self._made}.pem", content, secret=True))
+            return Credential(leaf, self._write(f"{self._made}.pem", content))
 
     def _signer(
         self, condition: Condition, name: str, key: Key
@@ -178,11 +182,17 @@ class CA:
         self._revoked_used += 1
         return self._revoked[self._revoked_used - 1]
 
-    def _write(self, name: str, content: bytes, *, secret: bool = False) -> str:
+    def _write(self, name: str, content: bytes) -> str:
+        """Write a new file; nobody looks before it is whole, nobody needs it after a crash: that it
+        be on the disk would be most of the time that a server takes to start."""
         path = Path(self._folder.name) / name
-        with replace(path, permissions=0o600 if secret else 0o644) as file:
+        with open(path, "xb", opener=_open_for_owner) as file:
             file.write(content)
         return str(path)
+
+
+def _open_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _begins(condition: Condition) -> datetime:
