@@ -17,11 +17,16 @@ install_tools() {
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' \
       || missing+=("$package")
   done
-  if [ ${#missing[@]} -eq 0 ]; then return; fi
-  step "installing ${missing[*]}"
-  apt-get -q -y -o DPkg::Lock::Timeout=300 update >/dev/null || true
-  DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install \
-    --no-install-recommends "${missing[@]}" >/dev/null
+  if [ ${#missing[@]} -gt 0 ]; then
+    step "installing ${missing[*]}"
+    apt-get -q -y -o DPkg::Lock::Timeout=300 update >/dev/null || true
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install \
+      --no-install-recommends "${missing[@]}" >/dev/null
+  fi
+  if ! dpkg --compare-versions "$(dpkg-query -W -f '${Version}' testssl.sh 2>/dev/null)" ge 3.2; then
+    step "installing testssl.sh 3.2"
+    make/debian-release.sh trixie testssl.sh || true  # (its test names what is missing)
+  fi
 }
 
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then install_tools; fi

@@ -3,34 +3,11 @@
 # Debian as root, else the exact command to run, and a failure.
 #
 # Debian 12 has neither. Debian 13's run with its engine, so only these two are pinned to 13: with
-# Debian 13's docker-cli in the pin apt would remove the running engine. The mirror is the one that
-# apt already uses.
+# Debian 13's docker-cli in the pin apt would remove the running engine.
 set -euo pipefail
 
 have() { docker compose version >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1; }
 apt() { apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"; }
-
-pin_to_debian_13() {
-  local mirror
-  mirror=$(apt-get indextargets --format '$(SITE)' 'Origin: Debian' 'Label: Debian' | head -n 1)
-  test -n "$mirror" || { echo "apt knows no mirror of Debian's: run apt-get update" >&2; exit 1; }
-  cat >/etc/apt/sources.list.d/callboard-toolchain.sources <<SOURCES
-Types: deb
-URIs: $mirror
-Suites: trixie
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-SOURCES
-  cat >/etc/apt/preferences.d/callboard-toolchain <<PREFERENCES
-Package: *
-Pin: release n=trixie
-Pin-Priority: -10
-
-Package: docker-buildx docker-compose
-Pin: release n=trixie
-Pin-Priority: 990
-PREFERENCES
-}
 
 if have; then exit 0; fi
 
@@ -48,9 +25,12 @@ fi
 
 echo "== installing docker compose and buildx from Debian's packages"
 if [ -z "$(apt-get indextargets --format '$(SITE)' 'Origin: Debian')" ]; then apt update; fi
-if [ "${VERSION_CODENAME:-}" = bookworm ]; then pin_to_debian_13; fi
-apt update >/dev/null || true
-DEBIAN_FRONTEND=noninteractive apt install --no-install-recommends \
-  docker-compose docker-buildx >/dev/null
+if [ "${VERSION_CODENAME:-}" = bookworm ]; then
+  "$(dirname "$0")/debian-release.sh" trixie docker-compose docker-buildx
+else
+  apt update >/dev/null || true
+  DEBIAN_FRONTEND=noninteractive apt install --no-install-recommends \
+    docker-compose docker-buildx >/dev/null
+fi
 have || { echo "installed, but docker compose or docker buildx still does not answer" >&2; exit 1; }
 echo "   $(docker compose version), buildx $(docker buildx version | cut -d' ' -f2)"

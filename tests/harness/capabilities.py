@@ -8,6 +8,7 @@ unnoticed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,17 @@ def faketime_library() -> Path | None:
     return next((Path(place) for place in FAKETIME_PLACES if Path(place).exists()), None)
 
 
+def _testssl() -> bool:
+    """testssl.sh says its version with colours around it, whatever it is told."""
+    try:
+        told = subprocess.run(["testssl", "-v"], capture_output=True, timeout=20.0, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    text = re.sub(rb"\x1b\[[0-9;]*m", b"", told.stdout)
+    version = re.search(rb"version (\d+)\.(\d+)", text)
+    return version is not None and (int(version[1]), int(version[2])) >= (3, 2)
+
+
 def _tool(name: str, package: str) -> Capability:
     return Capability(
         name, f"apt-get install {package}", lambda: shutil.which(name) is not None, _debian_root
@@ -121,6 +133,12 @@ CAPABILITIES = {
         _tool("caddy", "caddy"),
         _tool("nginx", "nginx-light"),
         _tool("chromium", "chromium"),
+        Capability(
+            "testssl",
+            "testssl.sh 3.2: make/debian-release.sh trixie testssl.sh",
+            _testssl,
+            _debian_root,
+        ),
         Capability(
             "ca-certificates",
             "Debian's update-ca-certificates: apt-get install ca-certificates",
