@@ -22,8 +22,12 @@ from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.membership.directory import ServerDirectory
 from callboard.agent.membership.errors import JoinError
-from callboard.agent.membership.keyring_file import NAME as KEYRING
-from callboard.agent.membership.keyring_file import KeyringError, read_keyring, write_keyring
+from callboard.agent.membership.keyring_file import (
+    KeyringError,
+    keyring_path,
+    read_keyring,
+    write_keyring,
+)
 from callboard.agent.membership.membership import Membership
 from callboard.agent.membership.settings import Settings as GossipSettings
 from callboard.agent.membership.tags import AgentTags
@@ -227,7 +231,7 @@ class Cluster:
         )
         port = settings.ports.serf_lan
         folder = _gossip_folder(settings.data_dir)
-        keyring_path = folder / KEYRING if folder is not None else None
+        kept_at = keyring_path(settings.data_dir) if settings.data_dir else None
         return GossipSettings(
             name=settings.node_name,
             bind=settings.bind_address,
@@ -235,8 +239,8 @@ class Cluster:
             advertise=settings.advertise_address,
             source=settings.source_address,
             tags=tags.to_wire(),
-            keys=self._gossip_keys(keyring_path),
-            keyring_path=keyring_path,
+            keys=self._gossip_keys(kept_at),
+            keyring_path=kept_at,
             retry_join=settings.retry_join,
             retry_interval_s=settings.retry_interval_s,
             retry_max=settings.retry_max,

@@ -22,6 +22,7 @@ from callboard.agent.configuration.flags import (
     sources,
 )
 from callboard.agent.configuration.security import remarks
+from callboard.agent.membership.keyring_file import keyring_path
 from callboard.agent.settings import AgentSettings
 from callboard.catalog.definitions import Definitions
 from callboard.chassis.flags import FlagError
@@ -101,6 +102,7 @@ def _warnings(settings: AgentSettings) -> list[str]:
     if not settings.identity.given:
         warnings.append(f"RPC is in the clear on {settings.bind_address}: see -identity")
     from_issuer = settings.identity.given and settings.identity.exchange is not None
-    if not settings.encrypt_key and not from_issuer:
+    kept = settings.data_dir is not None and keyring_path(settings.data_dir).exists()
+    if not settings.encrypt_key and not from_issuer and not kept:
         warnings.append(f"gossip is in the clear on {settings.bind_address}: see -encrypt")
     return warnings

@@ -14,8 +14,12 @@ from pathlib import Path
 from callboard.agent.membership.settings import decode_key
 from callboard.files import replace
 
-NAME = "local.keyring"
 BYTES_MAX = 64 * 1024
+
+
+def keyring_path(data_dir: Path) -> Path:
+    """Where an agent keeps its keyring."""
+    return data_dir / "serf" / "local.keyring"
 
 
 class KeyringError(Exception):

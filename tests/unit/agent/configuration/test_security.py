@@ -128,3 +128,13 @@ def test_clear_rpc_outside_loopback_is_told(tmp_path: Path, identity: bool) -> N
         document |= FILES
     told = [notice for notice in built(tmp_path, document).notices if "RPC" in notice]
     assert told == ([] if identity else ["RPC is in the clear on 10.0.0.1: see -identity"])
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["no keyring", "a keyring of before"])
+def test_clear_gossip_outside_loopback_is_told(tmp_path: Path, kept: bool) -> None:
+    if kept:
+        (tmp_path / "data" / "serf").mkdir(parents=True)
+        (tmp_path / "data" / "serf" / "local.keyring").touch()
+    notices = built(tmp_path, {"bind_addr": "10.0.0.1"}, f"-data-dir={tmp_path / 'data'}").notices
+    told = [notice for notice in notices if "gossip" in notice]
+    assert told == ([] if kept else ["gossip is in the clear on 10.0.0.1: see -encrypt"])
