@@ -406,7 +406,7 @@ class Connection(Transport):
             log.exception("a relay failed")
         self._task = None
         self._log = (done.status if done else 0, self._relayed)
-        self._write_log(done.upstream if done else "", cut=done is None)
+        self._write_log(done.upstream if done else "", cut=done is None or done.cut)
         self._after(done)
 
     def _after(self, done: Relayed | None) -> None:

@@ -46,6 +46,8 @@ class Relayed:
     """Of the answer, for the access log; 0 when there was none."""
     upstream: str = ""
     """Who answered ("hub-1 10.0.0.7:8801"), for the access log."""
+    cut: bool = False
+    """The client left, or got less than the whole answer."""
 
 
 class ClientConnection(Protocol):
@@ -67,6 +69,10 @@ class ClientConnection(Protocol):
     @property
     def secure_host(self) -> bool:
         """Whether answers carry HSTS: the request's Host is a public name."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes written that wait to be sent."""
 
     async def read(self) -> bytes:
         """The next bytes, at most 64 KB; b"" at the client's end and after `close`.

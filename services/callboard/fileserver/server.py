@@ -36,6 +36,8 @@ ACCEPTS_MAX = 32
 """New connections taken before others have their turn."""
 PAUSE_S = 0.2
 """Without accepting, when the system has no descriptor left."""
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds of silence, seconds between probes, and probes until a client is gone."""
 LOOK_S = 2.0
 """Between two looks at the folder and the certificates, at least."""
 LOOK_SHARE = 20
@@ -284,11 +286,21 @@ def address_group(address: str) -> str:
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
+def _keep_alive(listener: socket.socket) -> None:
+    """Have the kernel ask whether a silent stream's client is still there; connections have it of
+    their listener."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _keep_alive(listener)
         listener.bind((host, port))
         listener.listen(BACKLOG)
         listener.setblocking(False)

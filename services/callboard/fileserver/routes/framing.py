@@ -7,12 +7,14 @@ refused.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 CHUNK_LINE_BYTES_MAX = 1024
 """Of a chunk's size with its extensions."""
 TRAILER_BYTES_MAX = 16 * 1024
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0-\x08\x0a-\x1f\x7f]*\r\n")
 
 
 class BadBody(ValueError):
@@ -117,12 +119,14 @@ class Chunked:
         if self._in_trailer:
             self._trailer += len(line)
             self.done = line == b"\r\n"
+            if not self.done and not _TRAILER.fullmatch(line):
+                raise BadBody("malformed trailer field")
         else:
             self._begin(line[:-2])
         return stop
 
     def _begin(self, line: bytes) -> None:
-        size = line.partition(b";")[0].rstrip(b" \t")
+        size = line.partition(b";")[0]
         if not 0 < len(size) <= 15 or not _HEX.issuperset(size):
             raise BadBody("malformed chunk size")
         length = int(size, 16)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from callboard.catalog.discovery import HealthEntry
 from callboard.chassis.guards import OriginGuard
-from callboard.chassis.lifecycle import Lifecycle
+from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.metrics import Labels, Metrics
 from callboard.chassis.standing import judge_standing
 from callboard.feed.client import FeedClient
@@ -26,14 +27,16 @@ def open_routes(
     life: Lifecycle,
     metrics: Metrics,
 ) -> CatalogRouter:
-    """A router that follows the catalog until the program's end."""
+    """A router that follows the catalog until the program's end. Raises StartRefused."""
+    if identity is None and any(url.startswith("https:") for url in settings.catalog):
+        raise StartRefused("-catalog: agents at https want to see a certificate: give -identity")
     tls = identity.for_servers() if identity is not None else None
     service_domain = f"service.{settings.trust_domain}"
     copy = CatalogCopy()
     follower = FeedClient(settings.catalog, copy, tls=tls, source=settings.source)
 
-    def health(service: str) -> list[HealthEntry]:
-        return list(copy.health(service)) if copy.ready else []
+    def health(service: str) -> Sequence[HealthEntry] | None:
+        return copy.health(service) if copy.ready else None
 
     instances = Instances(
         agents_of(settings.catalog, service_domain),
@@ -47,7 +50,7 @@ def open_routes(
     router.start()
     life.on_stop("routes", router.stop)
     life.own(follower.run(), "follow the catalog")
-    judge_standing(life, identity, follower.judge)
+    judge_standing(life, identity, follower.judge, router.pool.judge)
     _count(router, copy, metrics)
     return router
 

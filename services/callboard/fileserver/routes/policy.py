@@ -9,7 +9,9 @@ never forwarded: the programs behind would take our certificate, or our address,
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from callboard.chassis.guards import OriginGuard
 from callboard.fileserver.head import Head
@@ -21,11 +23,19 @@ METHODS = SAFE | {b"PUT", b"POST", b"DELETE", b"PATCH"}
 
 AGENT, HUB, GATEWAY = "agent", "hub", "gateway"
 
-_TWISTED = re.compile(rb"//|/\.{1,2}(?:/|\Z)|\\|\x00")
-"""Paths that two readers could take for different ones."""
+_DOTTED = re.compile(rb"/\.{1,2}(?:/|\Z)|\\")
+_EMPTY = re.compile(rb"//")
+"""Paths that two readers could take for different ones. An encoded empty segment is nothing but
+a name for hub and gateway: Mercure's subscriptions have topics (https%3A%2F%2F…) in their paths."""
 
 RESOURCE = b"/.well-known/oauth-protected-resource"
 """RFC 9728: the metadata of a resource at /hub/x lies at RESOURCE + /hub/x."""
+
+ANSWER_S = 120.0
+"""Until an answer begins, from the last byte of the request."""
+BLOCKING_S = 660.0
+"""The same of a blocking query: 10 minutes and its jitter, and some more."""
+_BLOCKING = frozenset({b"index", b"hash"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,11 @@ class Forward:
     """For X-Forwarded-Prefix; b"" for none."""
     plain_text: bool = False
     """The answer's body is somebody's bytes, to be shown as text and nothing else."""
+    websocket: bool = False
+    """The client may change to a WebSocket; an Upgrade to anything else is left out: what h2c
+    carries would go past us unread."""
+    answer_s: float = ANSWER_S
+    """How long an answer may take to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +69,57 @@ class Policy:
         forward = _forward(head)
         if forward is None:
             return None
-        if _TWISTED.search(head.decoded) or _TWISTED.search(head.path):
+        twisted = _DOTTED.search(head.decoded) or _EMPTY.search(head.path)
+        if twisted or (forward.service == AGENT and _EMPTY.search(head.decoded)):
             return Refusal(400, "the path has empty or dotted segments")
         if head.method not in METHODS:
             allowed = ", ".join(sorted(method.decode() for method in METHODS))
             return Refusal(405, "method not allowed", (("Allow", allowed),))
         if forward.service == AGENT and _is_internal(head.decoded):
             return Refusal(404, "not found")
-        changes = head.method not in SAFE or head.upgrade != b""
-        if changes and not self._own_page(head):
+        changes = head.method not in SAFE
+        if (changes or forward.websocket) and not self._own_page(head):
             return Refusal(403, "a page of another site may not do this")
-        if head.method in SAFE:
+        if not changes:
             return forward
         if forward.service == AGENT and not self.allow_writes:
             return Refusal(403, "the catalog is read-only here: write at an agent")
-        if forward.service == HUB and not _has_credential(head):
+        if _publishes(head, forward) and not _has_credential(head):
             return Refusal(
                 401,
                 "publishing here needs a token",
-                (("WWW-Authenticate", 'Bearer realm="hub"'),),
+                (("WWW-Authenticate", f'Bearer realm="{forward.service}"'),),
             )
         return forward
 
     def _own_page(self, head: Head) -> bool:
         """Whether the request comes from a page of our own, of an allowed origin, or from no page.
 
+        Scheme, name and port count: another port of localhost is another program's page.
         Sec-Fetch-Site tells of a browser that sends no Origin; `none` is a person's own doing.
         """
         origin = head.fields.get(b"origin")
-        if origin is not None:
-            return self.origins.allows(origin.decode("latin-1"), head.host.decode("latin-1"))
-        return head.fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
+        if origin is None:
+            return head.fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
+        if origin.lower() == b"https://" + head.host.lower().removesuffix(b":443"):
+            return True
+        return self.origins.allows(origin.decode("latin-1"), "")
 
 
 def _forward(head: Head) -> Forward | None:
     """By the path as sent: a prefix is never percent-encoded."""
     path, target = head.path, head.target
     if path.startswith(b"/v1/"):
-        raw = path.startswith(b"/v1/kv/") and _has_raw(head.query)
-        return Forward(AGENT, target, b"", plain_text=raw)
+        asked = _asked(head.query)
+        raw = b"raw" in asked and head.decoded.startswith(b"/v1/kv/")
+        answer_s = ANSWER_S if _BLOCKING.isdisjoint(asked) else BLOCKING_S
+        return Forward(AGENT, target, b"", plain_text=raw, answer_s=answer_s)
+    websocket = head.upgrade == b"websocket" and head.method == b"GET" and not head.has_body
     for prefix, service in ((b"/hub", HUB), (b"/media", GATEWAY)):
         if path == prefix or path.startswith(prefix + b"/"):
             rest = target[len(prefix) :]
-            return Forward(service, rest if rest[:1] == b"/" else b"/" + rest, prefix)
+            rest = rest if rest[:1] == b"/" else b"/" + rest
+            return Forward(service, rest, prefix, websocket=websocket)
     named = RESOURCE + b"/hub"
     if path == named or path.startswith(named + b"/"):
         return Forward(HUB, RESOURCE + target[len(named) :], b"/hub")
@@ -109,8 +132,20 @@ def _is_internal(decoded: bytes) -> bool:
     )
 
 
-def _has_raw(query: bytes) -> bool:
-    return any(part.partition(b"=")[0] == b"raw" for part in query.split(b"&"))
+def _asked(query: bytes) -> Set[bytes]:
+    """The names of a query's parameters, decoded."""
+    if not query:
+        return frozenset()
+    names = (part.partition(b"=")[0] for part in query.split(b"&"))
+    return {unquote_to_bytes(name.replace(b"+", b" ")) for name in names}
+
+
+def _publishes(head: Head, forward: Forward) -> bool:
+    """Whether a change is a publication: everything at the hub, at the gateway by WHIP (watching
+    by WHEP is a POST too)."""
+    if forward.service != GATEWAY:
+        return forward.service == HUB
+    return (head.decoded.removeprefix(forward.prefix) + b"/").startswith(b"/whip/")
 
 
 def _has_credential(head: Head) -> bool:
@@ -119,5 +154,4 @@ def _has_credential(head: Head) -> bool:
         return True
     cookies = head.fields.get(b"cookie", b"")
     named = {pair.partition(b"=")[0].strip() for pair in cookies.split(b";")}
-    asked = {part.partition(b"=")[0] for part in head.query.split(b"&")}
-    return b"mercureAuthorization" in named or b"authorization" in asked
+    return b"mercureAuthorization" in named or b"authorization" in _asked(head.query)

@@ -4,11 +4,15 @@ a request. Bounded per instance and in time; the newest is taken first."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 
+from callboard.chassis.standing import Judge
 from callboard.fileserver.routes.instances import Instance
 from callboard.fileserver.routes.upstream import Upstream
+
+log = logging.getLogger(__name__)
 
 IDLE_MAX = 32
 """Kept per instance."""
@@ -56,14 +60,14 @@ class Pool:
 
     def give(self, instance: Instance, connection: Upstream) -> None:
         """Keep a connection whose last answer is over."""
+        if self._closed or not connection.idle or self._old(connection):
+            self.drop(connection)
+            return
         kept = self._idle.get(instance)
         if kept is None:
             if len(self._idle) >= INSTANCES_MAX:
                 self._forget_one()
             kept = self._idle.setdefault(instance, deque())
-        if self._closed or not connection.idle or self._old(connection):
-            self.drop(connection)
-            return
         kept.append((asyncio.get_running_loop().time(), connection))
         if len(kept) > IDLE_MAX:
             self.drop(kept.popleft()[1])
@@ -81,6 +85,18 @@ class Pool:
                 self.drop(kept.popleft()[1])
             if not kept:
                 del self._idle[instance]
+
+    def judge(self, judge: Judge) -> None:
+        """End connections, also those in use, whose certificate is not accepted any more."""
+        for connection in list(self._born):
+            certificate = connection.certificate
+            reason = judge(certificate) if certificate else None
+            if reason is not None:
+                log.warning(
+                    "a connection is ended: its certificate is not accepted any more",
+                    extra={"reason": reason},
+                )
+                self.drop(connection)
 
     def close(self) -> None:
         """Close all idle ones, and those that are given back from now on."""

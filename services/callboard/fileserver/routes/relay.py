@@ -1,21 +1,20 @@
 """Carries one request to a program behind and its answer back: bytes as they come, no re-framing.
 
-Once the heads are rewritten nothing is buffered beyond what a slow side needs: an event of a stream
-leaves in the tick it came. A request that nobody has answered a byte of is tried once more, on
-another instance, where that cannot do harm.
+A request that nobody has answered a byte of is tried once more, on another instance, where that
+cannot do harm: nothing of it was sent, or it only reads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from callboard.chassis.logs import RateLimited
 from callboard.fileserver.head import Head
 from callboard.fileserver.ports import ClientConnection, Relayed
-from callboard.fileserver.routes.framing import BadBody, Body, Chunked, Length, Nothing
+from callboard.fileserver.routes.carrying import Carrying, Sent, pump, tunnel
+from callboard.fileserver.routes.framing import BadBody, Chunked, UntilClose
 from callboard.fileserver.routes.heads import (
     AnswerHead,
     BadAnswer,
@@ -25,25 +24,41 @@ from callboard.fileserver.routes.heads import (
     request_head,
 )
 from callboard.fileserver.routes.instances import Instance, Instances
-from callboard.fileserver.routes.policy import Forward
+from callboard.fileserver.routes.policy import SAFE, Forward
 from callboard.fileserver.routes.pool import Pool
 from callboard.fileserver.routes.upstream import Upstream
 
-log = logging.getLogger(__name__)
-
 ATTEMPTS = 2
-ANSWER_S = 660.0
-"""Until an answer begins: the longest blocking query (10 minutes and its jitter) and some more."""
+INTERIM_MAX = 16
+"""Answers before the answer (1xx)."""
 HSTS = b"Strict-Transport-Security: max-age=31536000\r\n"
 
-_REASONS = {400: b"Bad Request", 502: b"Bad Gateway", 503: b"Service Unavailable"}
+_REASONS = {
+    400: b"Bad Request",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
 
-REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-"""Idempotent methods (RFC 9110, 9.2.2): sent twice they do what once does."""
+
+class Failed(OSError):
+    """An attempt came to nothing, and the client has got nothing of it."""
 
 
-class NoAnswer(OSError):
-    """An instance gave no byte of an answer."""
+class Unreachable(Failed):
+    """Nothing was sent: whatever it was may be tried elsewhere."""
+
+
+class NoAnswer(Failed):
+    """It was sent, and may have been done."""
+
+
+class TooLate(Failed):
+    """Sent, and not answered in time."""
+
+
+class Broken(Failed):
+    """The client did not send the body that it announced."""
 
 
 @dataclass(slots=True)
@@ -60,18 +75,6 @@ class Traffic:
         """One request is over."""
         key = (service, f"{status // 100}xx" if status else "none")
         self.requests[key] = self.requests.get(key, 0) + 1
-
-
-class Sent:
-    """The request's body on its way: what of it was read from the client already."""
-
-    def __init__(self, head: Head, leftover: bytes) -> None:
-        self.body: Body = _request_body(head)
-        taken = self.body.take(leftover)
-        self.first, self.behind = leftover[:taken], leftover[taken:]
-        """The part that came with the head; what is behind the body is the next request."""
-        self.whole = self.body.done
-        """Whether the first part is all of it: then it can be sent again."""
 
 
 class Relay:
@@ -93,58 +96,86 @@ class Relay:
         self._traffic = traffic
         self._limited = limited
         self._clock = clock
+        self._status = 0
+        self._told = ""
+        """Who answered."""
 
     async def relay(self, connection: ClientConnection, head: Head, leftover: bytes) -> Relayed:
         """Carry the request; see `ports.Route`."""
         self._traffic.streams += 1
-        ended = Relayed(None)
         try:
-            ended = await self._attempts(connection, head, leftover)
+            return await self._relay(connection, head, leftover)
+        except asyncio.CancelledError:
+            if not connection.closed:
+                raise
+            return self._cut()  # the client has left: how most streams end
+        except ConnectionError:
+            return self._cut()
         finally:
             self._traffic.streams -= 1
-            self._traffic.count(self._forward.service, ended.status)
-        return ended
+            self._traffic.count(self._forward.service, self._status)
 
-    async def _attempts(self, connection: ClientConnection, head: Head, leftover: bytes) -> Relayed:
+    def _cut(self) -> Relayed:
+        return Relayed(None, self._status, self._told, cut=True)
+
+    async def _relay(self, connection: ClientConnection, head: Head, leftover: bytes) -> Relayed:
         try:
             sent = Sent(head, leftover)
         except BadBody as problem:
-            connection.write(_said(400, str(problem), close=True, method=head.method))
-            await connection.drain()
-            return Relayed(None, 400)
+            return self._refuse(connection, head, None, 400, str(problem))
+        service = self._forward.service
+        status, text = 503, self._instances.why_none(service)
         tried: list[Instance] = []
-        why = ""
         while len(tried) < ATTEMPTS:
-            instance = self._instances.choose(self._forward.service, self._clock(), tried)
+            instance = self._instances.choose(service, self._clock(), tried)
             if instance is None:
                 break
-            if tried:
-                self._traffic.retries += 1
+            self._traffic.retries += bool(tried)
             tried.append(instance)
-            upstream = await self._connect(instance)
-            if upstream is None:
-                why = "cannot be reached"
-                continue
+            self._told = str(instance)
             try:
-                return await self._exchange(upstream, instance, connection, head, sent)
-            except NoAnswer as problem:
-                self._failed(instance, str(problem))
-                why = str(problem)
-                if not (sent.whole and head.method in REPEATABLE):
+                return await self._at(instance, connection, head, sent)
+            except Broken as problem:
+                status, text = 400, str(problem)
+                break
+            except Failed as problem:
+                self._failed(instance, problem)
+                text = f"{service} does not answer: {_public(problem)}"
+                status = 504 if isinstance(problem, TooLate) else 502
+                if not isinstance(problem, Unreachable) and not _repeatable(head, sent, problem):
                     break
-        return await self._refuse(connection, head, sent, tried, why)
+        return self._refuse(connection, head, sent, status, text)
 
-    async def _connect(self, instance: Instance) -> Upstream | None:
+    async def _at(
+        self, instance: Instance, connection: ClientConnection, head: Head, sent: Sent
+    ) -> Relayed:
+        """One instance's attempt. Raises Failed."""
+        upstream = await self._connect(instance)
         try:
-            return await self._pool.take(instance)
-        except OSError as problem:
-            self._failed(instance, str(problem) or type(problem).__name__)
-            return None
+            return await self._exchange(upstream, instance, connection, head, sent)
+        except NoAnswer as problem:
+            if upstream.fresh or not _repeatable(head, sent, problem):
+                raise
+        # It was kept, and ended just as it was used again: that says nothing of the instance.
+        upstream = await self._connect(instance, fresh=True)
+        return await self._exchange(upstream, instance, connection, head, sent)
 
-    def _failed(self, instance: Instance, why: str) -> None:
+    async def _connect(self, instance: Instance, *, fresh: bool = False) -> Upstream:
+        try:
+            return await self._pool.take(instance, fresh=fresh)
+        except OSError as problem:
+            raise Unreachable(str(problem) or type(problem).__name__) from problem
+
+    def _failed(self, instance: Instance, problem: Failed) -> None:
         self._instances.shun(instance, self._clock())
         self._limited.warning(
-            f"{instance}", f"{instance} does not answer: {why}", {"service": self._forward.service}
+            str(instance),
+            "an instance does not answer",
+            {
+                "service": self._forward.service,
+                "instance": str(instance),
+                "reason": str(problem),
+            },
         )
 
     async def _exchange(
@@ -155,110 +186,126 @@ class Relay:
         head: Head,
         sent: Sent,
     ) -> Relayed:
-        """One attempt. Raises NoAnswer while the client has got nothing."""
-        pump: asyncio.Task[None] | None = None
+        """Ask, and carry the answer. Raises Failed while the client has got nothing."""
+        pumping: asyncio.Task[None] | None = None
         reusable = False
         try:
-            first = request_head(head, self._forward, connection.peer) + sent.first
+            first = request_head(head, self._forward, connection.peer, instance.authority)
             try:
-                await upstream.write(first)
+                await upstream.write(first + sent.first)
                 if not sent.whole:
-                    pump = asyncio.create_task(_pump(connection, upstream, sent))
-                answer = await self._answer(upstream, connection, head)
-            except (OSError, BadAnswer) as problem:
+                    pumping = asyncio.create_task(pump(connection, upstream, sent))
+                answer = await self._answer(upstream, connection, head, sent)
+            except (ConnectionError, BadAnswer) as problem:
+                if sent.broken:
+                    raise Broken(sent.broken) from problem
                 raise NoAnswer(str(problem) or type(problem).__name__) from problem
             self._instances.welcome(instance)
-            told = str(instance)
+            self._status = answer.status
             if answer.status == 101:
-                return await self._tunnel(upstream, connection, answer, told, sent)
-            close = not (answer.keep_alive and head.keep_alive and sent.body.done)
-            hsts = HSTS if connection.secure_host else b""
-            connection.write(answer_head(answer, self._forward, hsts=hsts, close=close))
-            whole = await _carry(upstream, connection, answer.body)
-            if not whole and not _ends_by_close(answer):
-                connection.abort()  # a truncated answer must look like one
-                return Relayed(None, answer.status, told)
-            reusable = answer.keep_alive and sent.body.done
-            return Relayed(None if close else sent.behind, answer.status, told)
+                told = answer_head(answer, self._forward, hsts=b"", close=False)
+                await tunnel(upstream, connection, told, sent)
+                return Relayed(None, answer.status, self._told)
+            ended = await self._carry(upstream, connection, head, answer, sent)
+            reusable = ended is not None and answer.keep_alive and sent.body.done
+            return ended or self._cut()
         finally:
-            if pump is not None:
-                pump.cancel()
+            if pumping is not None:
+                pumping.cancel()
             if reusable:
                 self._pool.give(instance, upstream)
             else:
                 self._pool.drop(upstream)
 
-    async def _answer(
-        self, upstream: Upstream, connection: ClientConnection, head: Head
-    ) -> AnswerHead:
-        """The answer's head; interim ones (1xx) are passed on. Raises OSError, BadAnswer."""
-        data = bytearray()
-        async with asyncio.timeout(ANSWER_S):
-            while True:
-                end = end_of_answer_head(data)
-                if not end:
-                    piece = await upstream.read()
-                    if not piece:
-                        raise ConnectionResetError("it closed the connection")
-                    data += piece
-                    continue
-                answer = parse_answer(bytes(data[:end]), head.method)
-                del data[:end]
-                if answer.status >= 200 or answer.status == 101:
-                    if answer.status == 101 and not head.upgrade:
-                        raise BadAnswer("it changed the protocol unasked")
-                    upstream.give_back(bytes(data))
-                    return answer
-                connection.write(answer_head(answer, self._forward, hsts=b"", close=False))
-
-    async def _tunnel(
+    async def _carry(
         self,
         upstream: Upstream,
         connection: ClientConnection,
-        answer: AnswerHead,
-        told: str,
-        sent: Sent,
-    ) -> Relayed:
-        """Bytes both ways until one side ends (WebSockets)."""
-        connection.write(answer_head(answer, self._forward, hsts=b"", close=False))
-        if sent.behind:
-            await upstream.write(sent.behind)
-
-        async def back() -> None:
-            while data := await upstream.read():
-                connection.write(data)
-                await connection.drain()
-
-        async def forth() -> None:
-            while data := await connection.read():
-                await upstream.write(data)
-
-        tasks = {asyncio.create_task(back()), asyncio.create_task(forth())}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return Relayed(None, answer.status, told)
-
-    async def _refuse(
-        self,
-        connection: ClientConnection,
         head: Head,
+        answer: AnswerHead,
         sent: Sent,
-        tried: list[Instance],
-        why: str,
+    ) -> Relayed | None:
+        """Carry an answer through; None: it was cut short, and looks so to the client."""
+        by_close = isinstance(answer.body, UntilClose)
+        close = by_close or not (head.keep_alive and head.minor and sent.body.done)
+        hsts = HSTS if connection.secure_host else b""
+        carrying = Carrying(upstream, connection, answer.body)
+        told = answer_head(answer, self._forward, hsts=hsts, close=close)
+        whole = await carrying.carry(told)
+        if carrying.fault:
+            self._limited.warning(
+                f"{self._told} framing",
+                "an answer does not keep to its framing",
+                {"instance": self._told, "reason": carrying.fault},
+            )
+        if not whole and not (by_close and not upstream.failed):
+            connection.abort()
+            return None
+        return Relayed(None if close else sent.behind, answer.status, self._told)
+
+    async def _answer(
+        self, upstream: Upstream, connection: ClientConnection, head: Head, sent: Sent
+    ) -> AnswerHead:
+        """The answer's head; interim ones (1xx) are passed on. Raises ConnectionError, BadAnswer,
+        TooLate."""
+        data = bytearray()
+        interim = 0
+        since = self._clock()
+        while True:
+            end = end_of_answer_head(data)
+            if not end:
+                piece = await self._piece(upstream, sent, since)
+                if not piece:
+                    raise ConnectionResetError("it closed the connection")
+                data += piece
+                continue
+            answer = parse_answer(bytes(data[:end]), head.method)
+            del data[:end]
+            if answer.status >= 200 or answer.status == 101:
+                if answer.status == 101 and not self._forward.websocket:
+                    raise BadAnswer("it changed the protocol unasked")
+                if not head.minor and isinstance(answer.body, Chunked):
+                    raise BadAnswer("it sends chunks to an HTTP/1.0 client")
+                upstream.give_back(bytes(data))
+                return answer
+            interim += 1
+            if interim > INTERIM_MAX:
+                raise BadAnswer("it sends interim answers without end")
+            if head.minor:
+                connection.write(answer_head(answer, self._forward, hsts=b"", close=False))
+
+    async def _piece(self, upstream: Upstream, sent: Sent, since: float) -> bytes:
+        """What the upstream sends next. Raises TooLate when the request's last byte, or the
+        asking, was too long ago."""
+        limit_s = self._forward.answer_s
+        while True:
+            begun = max(since, sent.moved)
+            try:
+                async with asyncio.timeout_at(begun + limit_s):
+                    return await upstream.read()
+            except TimeoutError:
+                if sent.moved <= begun:
+                    raise TooLate(f"no answer within {limit_s:.0f} s") from None
+
+    def _refuse(
+        self, connection: ClientConnection, head: Head, sent: Sent | None, status: int, text: str
     ) -> Relayed:
-        """Say that nobody answered: 503 when nobody could be asked, 502 when somebody failed."""
-        service = self._forward.service
-        status, text = 503, f"no healthy instance of {service} is known"
-        if tried:
-            status, text = 502, f"{service} does not answer: {why}"
-        close = not (head.keep_alive and sent.whole)
-        connection.write(_said(status, text, close=close, method=head.method))
-        await connection.drain()
-        return Relayed(None if close else sent.behind, status, str(tried[-1]) if tried else "")
+        """Answer ourselves; without a body that is known to be over the connection ends."""
+        keep = head.keep_alive and bool(head.minor) and sent is not None and sent.whole
+        self._status = status
+        connection.write(_said(status, text, close=not keep, method=head.method))
+        return Relayed(sent.behind if keep and sent is not None else None, status, self._told)
+
+
+def _repeatable(head: Head, sent: Sent, problem: Failed) -> bool:
+    """Whether a request that may have been done may be sent again: if it only reads. Idempotent
+    by HTTP is not enough: Consul's PUTs create sessions, and compare and set."""
+    return sent.whole and head.method in SAFE and isinstance(problem, NoAnswer)
+
+
+def _public(problem: Failed) -> str:
+    """What a client may know of a failure; the log has all of it."""
+    return "it cannot be reached" if isinstance(problem, Unreachable) else str(problem)
 
 
 def _said(status: int, text: str, *, close: bool, method: bytes) -> bytes:
@@ -276,48 +323,3 @@ def _said(status: int, text: str, *, close: bool, method: bytes) -> bytes:
         b"Connection: close\r\n" if close else b"",
         b"" if method == b"HEAD" else body,
     )
-
-
-async def _carry(upstream: Upstream, connection: ClientConnection, body: Body) -> bool:
-    """Pass the answer's body on as it comes; whether its end was seen."""
-    while not body.done:
-        data = await upstream.read()
-        if not data:
-            break
-        try:
-            taken = body.take(data)
-        except BadBody as problem:
-            log.warning("an answer does not keep to its framing: %s", problem)
-            break
-        connection.write(data if taken == len(data) else data[:taken])
-        if taken < len(data):
-            upstream.give_back(data[taken:])  # then it is not idle, and will not be used again
-        await connection.drain()
-    await connection.drain()
-    return body.done
-
-
-async def _pump(connection: ClientConnection, upstream: Upstream, sent: Sent) -> None:
-    """The rest of the request's body; ends the upstream when the client breaks it off."""
-    try:
-        while not sent.body.done:
-            data = await connection.read()
-            if not data:
-                upstream.close()
-                return
-            taken = sent.body.take(data)
-            sent.behind = data[taken:]
-            await upstream.write(data[:taken])
-    except (OSError, BadBody):
-        upstream.close()
-
-
-def _request_body(head: Head) -> Body:
-    if head.chunked:
-        return Chunked()
-    return Length(head.content_length) if head.content_length else Nothing()
-
-
-def _ends_by_close(answer: AnswerHead) -> bool:
-    """Whether the connection's end is the body's."""
-    return not isinstance(answer.body, Nothing | Length | Chunked)

@@ -24,7 +24,7 @@ class CatalogRouter:
     def __init__(self, policy: Policy, instances: Instances, pool: Pool) -> None:
         self._policy = policy
         self._instances = instances
-        self._pool = pool
+        self.pool = pool
         self._limited = RateLimited(log)
         self._sweeper: asyncio.Task[None] | None = None
         self.traffic = Traffic()
@@ -37,7 +37,7 @@ class CatalogRouter:
         """Close idle connections; those in use end with their requests."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._pool.close()
+        self.pool.close()
 
     def route(self, head: Head, peer: PeerInfo) -> Route | Refusal | None:
         """See `ports.Router`."""
@@ -47,7 +47,7 @@ class CatalogRouter:
         return Relay(
             decided,
             self._instances,
-            self._pool,
+            self.pool,
             self.traffic,
             self._limited,
             clock=asyncio.get_running_loop().time,
@@ -56,4 +56,4 @@ class CatalogRouter:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            self._pool.sweep()
+            self.pool.sweep()

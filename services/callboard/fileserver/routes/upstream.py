@@ -8,12 +8,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 
 READ_BYTES_MAX = 256 * 1024
 """Read ahead of the client at most; then the program behind has to wait."""
 
 KEEPALIVE_S = (30, 10, 3)
 """TCP keep-alive: idle, between probes, probes. A silent stream is not a dead one."""
+UNACKNOWLEDGED_S = 30
+"""A machine that does not acknowledge what we send, or does not take it, is gone after so long."""
+
+Sink = Callable[[bytes], bool]
+"""Takes a piece; whether it takes more at once."""
 
 
 class Upstream(asyncio.Protocol):
@@ -25,11 +31,14 @@ class Upstream(asyncio.Protocol):
         self._size = 0
         self._ended = False
         self._paused_reading = False
+        self._sink: Sink | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self.fresh = True
         """Nobody has used it before."""
+        self.failed = False
+        """It ended by an error: what came last may not be all there was."""
 
     # asyncio's side
 
@@ -45,12 +54,18 @@ class Upstream(asyncio.Protocol):
                 ("TCP_KEEPIDLE", idle),
                 ("TCP_KEEPINTVL", between),
                 ("TCP_KEEPCNT", probes),
+                ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_S * 1000),
             ):
                 if hasattr(socket, option):
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came, and stop reading when that is much."""
+        """Hand on what came, or keep it, and stop reading when that is much."""
+        if self._sink is not None:
+            if not self._sink(data):
+                self._sink = None
+                self._wake()
+            return
         self._pieces.append(data)
         self._size += len(data)
         if self._size > READ_BYTES_MAX and not self._paused_reading and self._transport:
@@ -67,6 +82,7 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._ended = True
+        self.failed = self.failed or exc is not None
         self._transport = None
         self._writable.set()
         self._wake()
@@ -91,16 +107,42 @@ class Upstream(asyncio.Protocol):
             and not (self._ended or self._pieces)
         )
 
+    @property
+    def ended(self) -> bool:
+        """Whether everything that came was read, and nothing more comes."""
+        return self._ended and not self._pieces
+
+    @property
+    def certificate(self) -> bytes:
+        """The other side's, DER; b"" without TLS."""
+        transport = self._transport
+        end = transport.get_extra_info("ssl_object") if transport is not None else None
+        return (end.getpeercert(True) or b"") if end is not None else b""
+
     async def read(self) -> bytes:
         """What has come, at least a byte; b"" at the end. May be cancelled."""
         while not self._pieces:
             if self._ended:
                 return b""
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
+            await self._woken()
+        return self.pending()
+
+    async def pour(self, sink: Sink) -> None:
+        """Give `sink` every piece in the tick it comes, until it takes no more or the end. May be
+        cancelled."""
+        data = self.pending()
+        if (data and not sink(data)) or self._ended:
+            return
+        self._sink = sink
+        try:
+            await self._woken()
+        finally:
+            self._sink = None
+
+    def pending(self) -> bytes:
+        """What has come and was not read; b"" for nothing."""
+        if not self._pieces:
+            return b""
         data = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
@@ -126,6 +168,13 @@ class Upstream(asyncio.Protocol):
         """End it at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    async def _woken(self) -> None:
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

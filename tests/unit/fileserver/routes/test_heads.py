@@ -18,7 +18,7 @@ from callboard.fileserver.routes.heads import (
     parse_answer,
     request_head,
 )
-from callboard.fileserver.routes.policy import AGENT, HUB, Forward
+from callboard.fileserver.routes.policy import AGENT, GATEWAY, HUB, Forward
 
 PEER = PeerInfo("192.0.2.7", 40000)
 TO_HUB = Forward(HUB, b"/t/builds", b"/hub")
@@ -27,7 +27,8 @@ TO_KV = Forward(AGENT, b"/v1/kv/a?raw", b"", plain_text=True)
 
 def sent(*fields: str, forward: Forward = TO_HUB, version: str = "1.1") -> list[bytes]:
     lines = [f"GET /hub/t/builds HTTP/{version}", "Host: localhost:1443", *fields, "", ""]
-    return request_head(parse("\r\n".join(lines).encode()), forward, PEER).split(b"\r\n")
+    head = parse("\r\n".join(lines).encode())
+    return request_head(head, forward, PEER, b"10.0.0.1:8501").split(b"\r\n")
 
 
 def answered(*lines: str, method: bytes = b"GET") -> AnswerHead:
@@ -63,6 +64,8 @@ def test_the_program_sees_its_own_path_the_users_host_and_where_it_came_from() -
         "Keep-Alive: timeout=5",
         "Proxy-Authorization: x",
         "TE: trailers",
+        "X_Forwarded_For: 127.0.0.1",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
     ],
 )
 def test_what_only_we_may_say_and_what_is_for_this_hop_is_taken_out(field: str) -> None:
@@ -75,10 +78,23 @@ def test_a_client_cannot_have_its_credential_taken_out_by_the_connection_field()
     assert b"X-Hop: 1" not in lines
 
 
-def test_an_upgrade_is_asked_for_anew() -> None:
-    lines = sent("Connection: Upgrade, keep-alive", "Upgrade: websocket")
+def test_a_websocket_is_asked_for_anew() -> None:
+    to_gateway = Forward(GATEWAY, b"/janus", b"/media", websocket=True)
+    fields = ("Connection: Upgrade, keep-alive", "Upgrade: websocket")
+    lines = sent(*fields, forward=to_gateway)
     assert b"Connection: Upgrade" in lines
     assert b"Upgrade: websocket" in lines
+    assert b"Upgrade: websocket" not in sent(*fields)
+
+
+def test_an_agent_is_called_by_its_own_name_and_no_origin_contradicts_it() -> None:
+    lines = sent("Origin: https://www.example.org", "X-Consul-Token: t", forward=TO_KV)
+    assert [line for line in lines if line.startswith((b"Host", b"Origin"))] == [
+        b"Host: 10.0.0.1:8501"
+    ]
+    assert b"X-Forwarded-Host: localhost:1443" in lines
+    assert b"X-Consul-Token: t" in lines
+    assert b"Origin: https://localhost:1443" in sent("Origin: https://localhost:1443")
 
 
 def test_an_old_clients_request_stays_old_so_that_no_chunks_come() -> None:
@@ -116,6 +132,7 @@ def test_the_end_of_an_answer_is_known(
         ("HTTP/1.1 200 OK", "Content-Length: +5"),
         ("HTTP/1.1 200 OK", "Content-Length: 5", "Transfer-Encoding: chunked"),
         ("HTTP/1.1 200 OK", "Transfer-Encoding: gzip, chunked"),
+        ("HTTP/1.0 200 OK", "Transfer-Encoding: chunked"),
         ("HTTP/1.1 200 OK", " folded: x"),
         ("HTTP/1.1 200 OK", "Bad Name: x"),
     ],
@@ -156,6 +173,17 @@ def test_a_raw_value_is_text_whatever_the_program_says() -> None:
     lines = told(html, TO_KV)
     assert b"Content-Type: text/plain; charset=utf-8" in lines
     assert b"Content-Type: text/html" not in lines
+
+
+def test_a_raw_value_is_boxed_in_whatever_policy_comes_with_it() -> None:
+    lines = told(answered("HTTP/1.1 200 OK", "Content-Security-Policy: script-src *"), TO_KV)
+    assert b"Content-Security-Policy: sandbox" in lines
+    assert b"Content-Security-Policy: script-src *" not in lines
+
+
+def test_an_answer_without_a_body_announces_none() -> None:
+    lines = told(answered("HTTP/1.1 204 No Content", "Transfer-Encoding: chunked"))
+    assert b"Transfer-Encoding: chunked" not in lines
 
 
 def test_hsts_is_ours_to_say() -> None:

@@ -117,6 +117,9 @@ def test_allow_writes_opens_the_catalog_to_own_pages_and_tools() -> None:
         ("Sec-Fetch-Site: cross-site",),
         ("Sec-Fetch-Site: same-site",),
         ("Origin: https://localhost.evil.example:1443",),
+        ("Origin: https://localhost:3000",),
+        ("Origin: https://localhost",),
+        ("Origin: http://localhost:1443",),
     ],
 )
 def test_a_page_of_another_site_changes_nothing(fields: tuple[str, ...]) -> None:
@@ -142,6 +145,45 @@ def test_own_pages_allowed_origins_and_tools_may_watch(fields: tuple[str, ...]) 
     assert forwarded("/media/whep/a", "POST", *fields).service == GATEWAY
 
 
+def test_a_host_without_a_port_is_the_origin_of_port_443() -> None:
+    lines = ["POST /media/whep/a HTTP/1.1", "Host: {}", "Origin: https://Example.org", "", ""]
+    for host in ("example.org", "example.org:443"):
+        head = parse("\r\n".join(lines).format(host).encode())
+        assert isinstance(POLICY.decide(head), Forward)
+
+
+WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket")
+
+
+def test_only_hub_and_gateway_are_asked_for_websockets_and_for_nothing_else() -> None:
+    assert forwarded("/media/janus", "GET", *WEBSOCKET).websocket
+    assert forwarded("/hub/live", "GET", *WEBSOCKET).websocket
+    assert not forwarded("/v1/catalog/nodes", "GET", *WEBSOCKET).websocket
+    assert not forwarded("/media/janus", "POST", *WEBSOCKET).websocket
+    assert not forwarded("/media/janus", "GET", *WEBSOCKET, "Content-Length: 5").websocket
+    h2c = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    assert not forwarded("/media/janus", "GET", *h2c).websocket
+
+
+def test_a_topic_in_a_path_of_the_hub_may_be_a_url() -> None:
+    topic = "/hub/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2Fbooks"
+    assert forwarded(topic).service == HUB
+    assert status("/hub/t/%2e%2e/x") == 400
+
+
+def test_a_blocking_query_may_take_its_ten_minutes() -> None:
+    assert forwarded("/v1/catalog/nodes?index=7&wait=10m").answer_s > 600
+    assert forwarded("/v1/agent/service/web?hash=x").answer_s > 600
+    assert forwarded("/v1/catalog/nodes").answer_s <= 120
+
+
+def test_publishing_a_picture_without_a_credential_is_refused_and_watching_is_not() -> None:
+    assert status("/media/whip/a", "POST") == 401
+    assert status("/media/%77hip/a", "POST") == 401
+    assert forwarded("/media/whip/a", "POST", "Authorization: Bearer x").service == GATEWAY
+    assert forwarded("/media/whep/a", "POST").service == GATEWAY
+
+
 def test_publishing_without_a_credential_is_refused_and_with_one_left_to_the_hub() -> None:
     assert status("/hub/t/x", "POST") == 401
     assert status("/hub/t/x", "POST", "Cookie: other=1") == 401
@@ -152,6 +194,8 @@ def test_publishing_without_a_credential_is_refused_and_with_one_left_to_the_hub
 def test_a_raw_value_is_somebodys_bytes() -> None:
     assert forwarded("/v1/kv/a?raw").plain_text
     assert forwarded("/v1/kv/a?dc=dc1&raw=true").plain_text
+    assert forwarded("/v1/kv/a?%72aw").plain_text
+    assert forwarded("/v1/%6bv/a?raw").plain_text
     assert not forwarded("/v1/kv/a").plain_text
 
 

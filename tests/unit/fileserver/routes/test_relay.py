@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
@@ -33,11 +35,16 @@ class Client:
 
     def __init__(self) -> None:
         self.got = bytearray()
+        self.gone = False
         self.aborted = False
         self.closed = False
         self.to_send: asyncio.Queue[bytes] = asyncio.Queue()
         self.room = asyncio.Event()
         self.room.set()
+
+    @property
+    def queued(self) -> int:
+        return 0 if self.room.is_set() else 1 << 20
 
     async def read(self) -> bytes:
         return await self.to_send.get()
@@ -47,6 +54,8 @@ class Client:
 
     async def drain(self) -> None:
         await self.room.wait()
+        if self.gone:
+            raise ConnectionResetError("the client has gone")
 
     def close(self) -> None:
         self.closed = True
@@ -280,6 +289,159 @@ async def test_what_may_have_been_done_is_not_sent_again(behind: Behind) -> None
     assert b"502 Bad Gateway" in client.got
 
 
+PUT = b"PUT /v1/session/create HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def test_a_put_that_may_have_been_done_is_not_sent_again(behind: Behind) -> None:
+    await behind.add(_hangs_up)
+    await behind.add(_hangs_up)
+    outcome, _ = await behind.ask(PUT)
+    assert (outcome.status, behind.connections) == (502, 1)
+
+
+async def test_what_could_not_be_sent_is_sent_elsewhere_whatever_it_is(behind: Behind) -> None:
+    await behind.add(_hangs_up)
+    await behind.add(behind.answering(OK))
+    behind.servers[0].close()
+    await behind.servers[0].wait_closed()
+    for _ in range(10):
+        outcome, _ = await behind.ask(PUT)
+        assert outcome.status == 200
+
+
+async def test_a_kept_connection_that_ended_as_it_was_used_says_nothing_of_its_instance(
+    behind: Behind,
+) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await behind.head(reader)
+        writer.write(OK)
+        await reader.readuntil(b"\r\n\r\n")  # the next request meets the end
+
+    await behind.add(once)
+    for _ in range(3):
+        outcome, client = await behind.ask(GET)
+        assert (outcome.status, client.body) == (200, b"ok")
+    assert behind.traffic.retries == 0
+    assert behind.connections == 3
+
+
+async def _is_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_an_answer_that_does_not_come_is_given_up_and_not_asked_for_again(
+    behind: Behind,
+) -> None:
+    await behind.add(_is_silent)
+    await behind.add(_is_silent)
+    to = Forward(AGENT, b"/v1/catalog/nodes", b"", answer_s=0.1)
+    outcome, client = await behind.ask(GET, forward=to)
+    assert (outcome.status, behind.connections) == (504, 1)
+    assert b"504 Gateway Timeout" in client.got
+
+
+async def test_a_body_that_the_client_breaks_off_is_not_the_instances_fault(
+    behind: Behind,
+) -> None:
+    place = await behind.add(_is_silent)
+    other = await behind.add(_is_silent)
+    client = Client()
+    client.to_send.put_nowait(b"")
+    post = b"POST /hub/t/x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
+    outcome, client = await behind.ask(post, client)
+    assert (outcome.status, outcome.leftover) == (400, None)
+    assert behind.connections == 1
+    assert behind.instances is not None
+    chosen = {behind.instances.choose(AGENT, 0.0) for _ in range(50)}
+    assert chosen == {place, other}
+
+
+async def test_a_malformed_chunk_that_comes_later_is_the_clients_fault(behind: Behind) -> None:
+    await behind.add(_is_silent)
+    client = Client()
+    client.to_send.put_nowait(b"ZZ\r\n")
+    post = b"POST /hub/t/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+    outcome, _ = await behind.ask(post, client)
+    assert (outcome.status, outcome.leftover) == (400, None)
+
+
+async def test_an_early_answer_ends_the_connection_behind_and_the_clients(behind: Behind) -> None:
+    refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno"
+    await behind.add(behind.answering(refusal))
+    post = b"POST /hub/t/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nhalf"
+    outcome, client = await behind.ask(post)
+    assert (outcome.status, outcome.leftover, client.body) == (413, None, b"no")
+    assert b"Connection: close" in client.got
+    await eventually(lambda: behind.open == 0)
+
+
+async def test_an_answer_to_head_or_without_content_has_no_body_to_wait_for(
+    behind: Behind,
+) -> None:
+    await behind.add(behind.answering(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"))
+    for _ in range(2):
+        outcome, client = await behind.ask(GET)
+        assert (outcome.status, outcome.leftover, client.body) == (304, b"", b"")
+        outcome, _ = await behind.ask(GET.replace(b"GET", b"HEAD"))
+        assert (outcome.status, outcome.leftover) == (304, b"")
+    assert behind.connections == 1
+
+
+async def test_an_http_1_0_client_gets_no_interim_answer_and_an_end(behind: Behind) -> None:
+    await behind.add(behind.answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK))
+    old = b"GET /v1/x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+    outcome, client = await behind.ask(old)
+    assert (outcome.status, outcome.leftover) == (200, None)
+    assert client.got.startswith(b"HTTP/1.1 200")
+    assert b"Connection: close" in client.got
+
+
+async def test_bytes_behind_an_answer_are_never_the_next_clients(behind: Behind) -> None:
+    await behind.add(behind.answering(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
+    for _ in range(3):
+        _, client = await behind.ask(GET)
+        assert client.body == b"ok"
+    assert behind.connections == 3
+
+
+async def test_a_client_that_leaves_is_told_so_in_the_log_with_its_status(behind: Behind) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await behind.head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        await reader.read()
+
+    await behind.add(serve)
+    client = Client()
+    asking = asyncio.create_task(behind.ask(GET, client))
+    await eventually(lambda: client.body == b"data: 1\n\n")
+    client.closed = True  # as the core does: first the connection ends, then its task
+    asking.cancel()
+    outcome, _ = await asking
+    assert (outcome.status, outcome.cut) == (200, True)
+    await eventually(lambda: behind.open == 0)
+
+
+async def test_a_stream_that_is_reset_looks_cut(behind: Behind) -> None:
+    killed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await behind.head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        await killed.wait()
+        sock = writer.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    await behind.add(serve)
+    client = Client()
+    asking = asyncio.create_task(behind.ask(GET, client))
+    await eventually(lambda: client.body == b"data: 1\n\n")
+    killed.set()
+    outcome, _ = await asking
+    assert client.aborted
+    assert (outcome.status, outcome.cut) == (200, True)
+
+
 async def test_an_instance_that_is_gone_is_tried_last_and_told(behind: Behind) -> None:
     gone = await behind.add(_hangs_up)
     behind.servers[0].close()
@@ -353,7 +515,8 @@ async def test_a_websocket_goes_both_ways_until_one_side_ends(behind: Behind) ->
     request = (
         b"GET /media/janus HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
-    asking = asyncio.create_task(behind.ask(request, client))
+    to = Forward(AGENT, b"/janus", b"/media", websocket=True)
+    asking = asyncio.create_task(behind.ask(request, client, forward=to))
     await eventually(lambda: client.body == b"hello")
     client.to_send.put_nowait(b"ping")
     outcome, _ = await asking
