@@ -3,7 +3,8 @@
 The key is made here, once, and never leaves the identity directory. Where an exchange directory is
 given too (shared with the issuer and nobody else), a request goes out by it and the certificate,
 the CA and the revocation list come back; a `Keeper` takes in what the issuer renews. Whoever starts
-after its certificate has ended gets a new one by the same way.
+after its certificate has ended gets a new one by the same way. Without an issuer a program goes on
+with what it has; only its very first certificate cannot be done without.
 
     identity directory (mode 0700)   exchange directory
     key.pem          0600, once      request.pem      PKCS #10, ours
@@ -21,21 +22,20 @@ import ipaddress
 import logging
 import ssl
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callboard.chassis.identity_settings import IdentitySettings
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
+from callboard.chassis.logs import RateLimited
 from callboard.pki.contexts import Material, server_context
 from callboard.pki.live import POLL_S, LiveIdentity
 from callboard.pki.roles import Names
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from callboard.chassis.metrics import Metrics
     from callboard.pki.certificates import Key
 
@@ -49,17 +49,30 @@ REQUEST = "request.pem"
 FROM_ISSUER = (AUTHORITIES, REVOKED, CERTIFICATE)
 """In the order they are taken: whoever reads a new certificate has its CA by then."""
 
-FILE_BYTES_MAX = 1 << 20
-"""Of one file of an exchange: a CA bundle and a revocation list of thousands fit."""
+FILE_BYTES_MAX = 4 << 20
+"""Of one file: a revocation list of 50,000 lines has 2 MB."""
 
 WAIT_S = 60.0
 """For a first certificate; then the program leaves in words, and whoever runs it starts it anew."""
+
+HELD_WAIT_S = 15.0
+"""For a newer one than the one held, which has ended; then the program starts with that: what needs
+no certificate (DNS, HTTP on loopback) works, and the rest once the issuer is back."""
+
+WARN_CERTIFICATE = 1 / 6
+WARN_LIST = 1 / 4
+"""Of their lives: with less left, somebody should have renewed them long ago."""
 
 LOOK_S = 0.2
 """Between two looks at the exchange while there is no certificate."""
 
 TELL_S = 10.0
 """Between two lines that say what is being waited for."""
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+Term = tuple[datetime, datetime]
+"""From when to when something is valid."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -87,7 +100,8 @@ class Exchange:
     exchange: Path
     node: str
     addresses: tuple[Address, ...] = ()
-    _taken: dict[str, bytes] = field(default_factory=dict)
+    problem: str = ""
+    """Why what lies in the exchange is not taken."""
 
     def prepare(self) -> None:
         """Make directory and key if they are not there, and put a request out that fits them.
@@ -107,36 +121,36 @@ class Exchange:
                 file.write(made)
 
     def take(self) -> bool:
-        """Copy what the issuer has put out, if it fits our key; whether anything was new."""
+        """Copy what the issuer has put out, once it fits our key and itself; whether anything was
+        new. Raises OSError."""
         from callboard.files import replace  # noqa: PLC0415 - see the module
 
-        offered = {name: _read(self.exchange / name) for name in FROM_ISSUER}
-        if all(body == self._taken.get(name) for name, body in offered.items()):
+        offered, held = _files(self.exchange), _files(self.identity)
+        self.problem = self._misfit(offered) if offered != held else ""
+        if self.problem or offered == held:
             return False
-        certificate = offered[CERTIFICATE]
-        if certificate is None or offered[AUTHORITIES] is None or not self._fits(certificate):
-            return False
-        new = False
         for name, body in offered.items():
-            if body is None or body == self._taken.get(name):
-                continue
-            if body != _read(self.identity / name):
+            if body != held[name]:
                 with replace(self.identity / name) as file:
                     file.write(body)
-                new = True
-            self._taken[name] = body
-        return new
+        return True
 
     def usable(self, now: datetime) -> bool:
-        """Whether the certificate that we hold is ours and in date."""
-        held = _certificate(_read(self.identity / CERTIFICATE))
-        return (
-            held is not None
-            and held.not_valid_before_utc <= now < held.not_valid_after_utc
-            and self._fits_key(held)
-            and (self.identity / AUTHORITIES).exists()
-            and (self.identity / REVOKED).exists()
-        )
+        """Whether certificate and revocation list that we hold are ours, whole and in date."""
+        held = _files(self.identity)
+        if self._misfit(held):
+            return False
+        terms = certificate_term(held[CERTIFICATE]), lists_term(held[REVOKED])
+        return all(begins <= now < ends for begins, ends in terms)
+
+    def whole(self) -> bool:
+        """Whether what we hold is ours and fits together, in date or not."""
+        return not self._misfit(_files(self.identity))
+
+    def ask_again(self) -> None:
+        """Put the request out anew if it is gone. Raises StartRefused, OSError."""
+        if not (self.exchange / REQUEST).exists():
+            self.prepare()
 
     def _key(self) -> Key:
         from callboard.files import create  # noqa: PLC0415 - see the module
@@ -156,52 +170,82 @@ class Exchange:
 
     def _asked(self, key: Key) -> bool:
         """Whether the request that lies there is ours, for the addresses we have."""
-        from cryptography import x509  # noqa: PLC0415 - see the module
-
-        try:
-            lying = x509.load_pem_x509_csr(_read(self.exchange / REQUEST) or b"")
-            found = lying.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            addresses = tuple(found.value.get_values_for_type(x509.IPAddress))
-        except x509.ExtensionNotFound:
-            addresses = ()
-        except ValueError:
-            return False
-        return lying.public_key() == key.public_key() and addresses == self.addresses
-
-    def _fits(self, body: bytes) -> bool:
-        held = _certificate(body)
-        return held is not None and self._fits_key(held)
-
-    def _fits_key(self, held: x509.Certificate) -> bool:
         from callboard.pki import reading  # noqa: PLC0415 - see the module
+        from callboard.pki.verification import names_of  # noqa: PLC0415 - see the module
 
         try:
-            return held.public_key() == reading.read_key(self.identity / KEY).public_key()
+            lying = reading.request_of(_read(self.exchange / REQUEST) or b"", REQUEST)
         except reading.Unreadable:
             return False
+        asked = names_of(lying).addresses
+        return lying.public_key() == key.public_key() and asked == self.addresses
+
+    def _misfit(self, files: Mapping[str, bytes]) -> str:
+        """Why these files are no whole: our key, its certificate, the CA of that, a list of that
+        CA. Nothing, when they are."""
+        from callboard.pki import reading  # noqa: PLC0415 - see the module
+        from callboard.pki.verification import issued_by  # noqa: PLC0415 - see the module
+
+        if not all(files.values()):
+            return f"{', '.join(name for name, body in files.items() if not body)}: not there"
+        try:
+            held = reading.certificates_of(files[CERTIFICATE], CERTIFICATE)[0]
+            authorities = reading.certificates_of(files[AUTHORITIES], AUTHORITIES)
+            lists = reading.lists_of(files[REVOKED], REVOKED)
+            key = reading.read_key(self.identity / KEY)
+        except reading.Unreadable as problem:
+            return str(problem)
+        if held.public_key() != key.public_key():
+            return f"{CERTIFICATE} is for another key"
+        issuers = {one.subject for one in authorities if issued_by(held, one)}
+        if not issuers:
+            return f"{CERTIFICATE} is from none of the CAs in {AUTHORITIES}"
+        if not any(one.issuer in issuers for one in lists):
+            return f"{REVOKED} has no list of the CA of {CERTIFICATE}"
+        return ""
 
 
-async def obtain(exchange: Exchange, *, wait_s: float = WAIT_S, look_s: float = LOOK_S) -> None:
-    """Wait for a certificate in date; at once where there is one. Raises StartRefused."""
+async def obtain(
+    exchange: Exchange,
+    *,
+    wait_s: float = WAIT_S,
+    held_wait_s: float = HELD_WAIT_S,
+    look_s: float = LOOK_S,
+) -> None:
+    """Wait for a certificate in date; at once where there is one.
+
+    Raises StartRefused without any certificate; one that has ended is better than that.
+    """
     try:
         exchange.prepare()
     except OSError as problem:
         raise StartRefused(f"identity: {problem}") from problem
     began = told = time.monotonic()
     while True:
-        exchange.take()
+        try:
+            exchange.take()
+        except OSError as problem:
+            exchange.problem = str(problem)
         if exchange.usable(datetime.now(UTC)):
             return
         now = time.monotonic()
+        if now - began > held_wait_s and exchange.whole():
+            log.warning(
+                "the certificate or the revocation list has ended and no newer one came: others "
+                "will refuse us until the issuer is back",
+                extra={"by": str(exchange.exchange)},
+            )
+            return
         if now - began > wait_s:
             raise StartRefused(
                 f"no certificate came by {exchange.exchange} in {wait_s:.0f} s: does the issuer "
-                "run, and does it know this program?"
+                f"run, and does it know this program? ({exchange.problem})"
             )
         if now - told >= TELL_S:
             told = now
             log.warning(
-                "waiting for the issuer's certificate", extra={"by": str(exchange.exchange)}
+                "waiting for the issuer's certificate",
+                extra={"by": str(exchange.exchange), "problem": exchange.problem},
             )
         await asyncio.sleep(look_s)
 
@@ -212,11 +256,20 @@ class Keeper:
     def __init__(self, live: LiveIdentity, exchange: Exchange | None, metrics: Metrics) -> None:
         self.live = live
         self._exchange = exchange
+        self._limited = RateLimited(log, interval_s=600.0)
+        self._one_at_a_time = asyncio.Lock()
+        self._terms: dict[Path, tuple[tuple[int, ...], Term]] = {}
         metrics.read_gauge(
             "callboard_certificate_days_left",
             "Until this program's certificate ends; negative afterwards.",
             self.days_left,
         )
+        if live.material.revoked is not None:
+            metrics.read_gauge(
+                "callboard_revocation_list_days_left",
+                "Until its revocation list ends; then nobody new is let in.",
+                self.list_days_left,
+            )
         metrics.read_counter(
             "callboard_certificate_reloads_total",
             "How often certificate, CA or revocation list were taken anew.",
@@ -225,25 +278,68 @@ class Keeper:
 
     def days_left(self) -> float:
         """Days until the certificate ends; not a number when it cannot be read."""
-        held = _certificate(_read(self.live.material.certificate))
-        if held is None:
-            return float("nan")
-        return (held.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+        return _days_left(self._certificate_term())
 
-    def look(self) -> None:
+    def list_days_left(self) -> float:
+        """Days until the first of the revocation lists ends; not a number without any."""
+        return _days_left(self._list_term())
+
+    async def look(self) -> None:
         """Take in what is new. Never raises: the log tells."""
-        if self._exchange is not None:
-            try:
-                self._exchange.take()
-            except OSError as problem:
-                log.warning("what the issuer gave could not be taken: %s", problem)
-        self.live.look()
+        async with self._one_at_a_time:
+            if self._exchange is not None:
+                # fsync takes its time, and the loop may be a leader's
+                await asyncio.to_thread(self._take, self._exchange)
+            self.live.look()
+        self._warn("certificate", self._certificate_term(), WARN_CERTIFICATE)
+        self._warn("revocation list", self._list_term(), WARN_LIST)
+
+    def _take(self, exchange: Exchange) -> None:
+        try:
+            exchange.ask_again()
+            exchange.take()
+        except (OSError, ValueError, StartRefused) as problem:
+            exchange.problem = str(problem)
+        if exchange.problem:
+            self._limited.warning(
+                "exchange", f"what the issuer gave is not taken: {exchange.problem}"
+            )
+
+    def _warn(self, what: str, term: Term | None, left: float) -> None:
+        if term is None:
+            return
+        begins, ends = term
+        if ends - datetime.now(UTC) < (ends - begins) * left:
+            self._limited.warning(
+                what,
+                f"the {what} was not renewed and ends on {ends:%Y-%m-%d %H:%M} UTC",
+                {"file": str(self.live.material.certificate.parent)},
+            )
+
+    def _certificate_term(self) -> Term | None:
+        return self._term(self.live.material.certificate, certificate_term)
+
+    def _list_term(self) -> Term | None:
+        path = self.live.material.revoked
+        return self._term(path, lists_term) if path is not None else None
+
+    def _term(self, path: Path, parse: Callable[[bytes], Term]) -> Term | None:
+        """From when to when a file is valid; read again only when it has changed."""
+        try:
+            stat = path.stat()
+            signature = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            known = self._terms.get(path)
+            if known is None or known[0] != signature:
+                known = self._terms[path] = (signature, parse(_read(path) or b""))
+        except (OSError, ValueError):
+            return None
+        return known[1]
 
     async def follow(self, period_s: float = POLL_S) -> None:
         """Look again and again, until cancelled."""
         while True:
             await asyncio.sleep(period_s)
-            self.look()
+            await self.look()
 
 
 async def open_identity(
@@ -275,6 +371,10 @@ async def open_identity(
     return live
 
 
+def _files(directory: Path) -> dict[str, bytes]:
+    return {name: _read(directory / name) or b"" for name in FROM_ISSUER}
+
+
 def _read(path: Path) -> bytes | None:
     """A file's bytes; None when it is not there or cannot be read, cut where nobody needs more."""
     try:
@@ -284,11 +384,28 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _certificate(body: bytes | None) -> x509.Certificate | None:
-    """The first certificate of a PEM; None for anything else."""
+def certificate_term(body: bytes) -> Term:
+    """From when to when a certificate is valid. Raises ValueError."""
+    from callboard.pki import reading  # noqa: PLC0415 - see the module
+
+    held = reading.certificates_of(body, CERTIFICATE)[0]
+    return held.not_valid_before_utc, held.not_valid_after_utc
+
+
+def lists_term(body: bytes) -> Term:
+    """From when to when all revocation lists of a file are valid. Raises ValueError.
+
+    Their lines are not looked at: they may be many.
+    """
     from cryptography import x509  # noqa: PLC0415 - see the module
 
-    try:
-        return x509.load_pem_x509_certificate(body) if body else None
-    except ValueError:
-        return None
+    end = b"-----END X509 CRL-----"
+    found = [x509.load_pem_x509_crl(part + end) for part in body.split(end)[:-1]]
+    return (
+        max(one.last_update_utc for one in found),
+        min(one.next_update_utc or FOREVER for one in found),
+    )
+
+
+def _days_left(term: Term | None) -> float:
+    return (term[1] - datetime.now(UTC)).total_seconds() / 86400 if term else float("nan")

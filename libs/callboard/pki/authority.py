@@ -178,6 +178,25 @@ class Authority:
                 pass
         return _date(self._record / f"{serial:x}.revoked")
 
+    def refuse_keys_of(self, other: Authority) -> None:
+        """Have keys that another CA has revoked refused here too, as when this one follows it.
+
+        Raises Unreadable, OSError.
+        """
+        for serial, since in other.revoked().items():
+            found = other._of_serial(serial)
+            if found is None:
+                continue
+            self._record.mkdir(mode=0o700, exist_ok=True)
+            for name, body in (
+                (f"{serial:x}.pem", certificates.pem(found)),
+                (f"{serial:x}.revoked", _line(since)),
+            ):
+                if (self._record / name).exists():
+                    continue
+                with create(self._record / name) as file:
+                    file.write(body)
+
     def revocation_list(
         self, now: datetime, life: timedelta = certificates.CRL_LIFE
     ) -> x509.CertificateRevocationList:

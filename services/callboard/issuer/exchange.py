@@ -19,13 +19,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from callboard.issuer.settings import Network
+from callboard.pki import reading
 from callboard.pki.roles import Address, Names
+from callboard.pki.verification import issued_by, names_of
 
 RENEW_AT = 2 / 3
 """Of a certificate's life."""
 
 FILE_BYTES_MAX = 64 * 1024
 """Of a request: one with a hundred addresses has 3 kB."""
+
+ADDRESSES_MAX = 64
+"""In a request: each is in every handshake of that program."""
 
 
 class BadRequest(ValueError):
@@ -54,6 +59,8 @@ def read_request(body: bytes) -> Request:
         raise BadRequest("the request is not signed with its own key")
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise BadRequest("the key is not on P-256")
+    if len(addresses) > ADDRESSES_MAX:
+        raise BadRequest(f"it asks for {len(addresses)} addresses: more than {ADDRESSES_MAX}")
     return Request(key, addresses)
 
 
@@ -86,18 +93,42 @@ def due(
             "its certificate is revoked: remove key.pem from the program's identity directory, "
             "and it will ask with a new key"
         )
-    if held.issuer != issuer.subject or not _signed_by(held, issuer):
+    if not issued_by(held, issuer):
         return "another CA"
-    if _names(held) != names:
+    if names_of(held) != names:
         return "other names"
+    if now < held.not_valid_before_utc:
+        return "it is not valid yet: the clock was set back"
     life = held.not_valid_after_utc - held.not_valid_before_utc
     if now >= held.not_valid_before_utc + life * RENEW_AT:
         return "two thirds of its life have passed"
     return None
 
 
-def read_bounded(path: Path) -> bytes | None:
-    """A file that a program wrote, never more than FILE_BYTES_MAX; None when it is not there.
+def lying(
+    path: Path, authorities: Iterable[x509.Certificate]
+) -> tuple[x509.Certificate, x509.Certificate] | None:
+    """The certificate that lies in an exchange since an earlier run, and the CA that signed it.
+
+    None when it is of none of these CAs: the program can write there too.
+    """
+    try:
+        (held, *_) = reading.certificates_of(read_bounded(path) or b"", path.name)
+    except ValueError:
+        return None
+    return next(((held, each) for each in authorities if issued_by(held, each)), None)
+
+
+def holds(path: Path, body: bytes) -> bool:
+    """Whether this is what lies there; what is no plain file holds nothing."""
+    try:
+        return read_bounded(path, len(body)) == body
+    except BadRequest:
+        return False
+
+
+def read_bounded(path: Path, limit: int = FILE_BYTES_MAX) -> bytes | None:
+    """A file that a program may have written, at most `limit` bytes; None when it is not there.
 
     Raises BadRequest for one that is too long or no plain file (a link would have us read, and
     show, what is ours).
@@ -107,13 +138,13 @@ def read_bounded(path: Path) -> bytes | None:
         with os.fdopen(os.open(path, flags), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BadRequest(f"{path.name} is no plain file")
-            body = file.read(FILE_BYTES_MAX + 1)
+            body = file.read(limit + 1)
     except FileNotFoundError:
         return None
     except OSError as problem:
         raise BadRequest(f"{path.name}: {problem.strerror}") from problem
-    if len(body) > FILE_BYTES_MAX:
-        raise BadRequest(f"{path.name} is longer than {FILE_BYTES_MAX} bytes")
+    if len(body) > limit:
+        raise BadRequest(f"{path.name} is longer than {limit} bytes")
     return body
 
 
@@ -127,21 +158,3 @@ def _addresses(request: x509.CertificateSigningRequest) -> tuple[Address, ...]:
         for address in found.value.get_values_for_type(x509.IPAddress)
         if isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
     )
-
-
-def _names(certificate: x509.Certificate) -> Names:
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    addresses = found.get_values_for_type(x509.IPAddress)
-    return Names(
-        tuple(found.get_values_for_type(x509.DNSName)),
-        tuple(a for a in addresses if isinstance(a, ipaddress.IPv4Address | ipaddress.IPv6Address)),
-        tuple(found.get_values_for_type(x509.UniformResourceIdentifier)),
-    )
-
-
-def _signed_by(held: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        held.verify_directly_issued_by(issuer)
-    except Exception:  # wrong signature, name or kind of key: all say no
-        return False
-    return True

@@ -39,7 +39,9 @@ def rotate(argv: Sequence[str]) -> int:
         if len(present) != 1:
             state = "a change is under way" if present else "there is no CA"
             raise ValueError(f"{directory}: {state}")
-        made = generations.make_next(directory, read_wanted(directory), datetime.now(UTC))
+        made = generations.make_next(
+            directory, read_wanted(directory), datetime.now(UTC), after=present[0]
+        )
     except (OSError, ValueError) as problem:
         print(f"callboard issuer rotate: {problem}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from callboard.catalog.durations import DurationError, parse_duration
 from callboard.chassis.flags import FlagSet, Parsed, repeated, switch, text
 from callboard.chassis.logs import level_of
+from callboard.pki.constraints import checked_name
 from callboard.pki.roles import ROLES
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -85,9 +87,6 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> IssuerSettings:
         networks = tuple(ipaddress.ip_network(each) for each in parsed.values("network"))
     except ValueError as problem:
         raise SettingsError(str(problem)) from None
-    public_host = parsed.text("public-host")
-    if not parsed.given("public-host"):
-        public_host = environ.get("PUBLIC_HOST", "")
     return IssuerSettings(
         data_dir=_directory(parsed, "data-dir"),
         exchange=_directory(parsed, "exchange"),
@@ -95,7 +94,7 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> IssuerSettings:
         datacenter=parsed.text("datacenter"),
         domain=parsed.text("domain").strip("."),
         networks=networks,
-        public_host=public_host.strip().lower(),
+        public_host=_public_host(parsed, environ),
         leaf_life=_life(parsed, "leaf-life"),
         crl_life=_life(parsed, "crl-life"),
         overlap=_life(parsed, "overlap"),
@@ -136,6 +135,23 @@ def _life(parsed: Parsed, flag: str) -> timedelta:
     if nanoseconds <= 0:
         raise SettingsError(f"-{flag} is not positive")
     return timedelta(microseconds=nanoseconds / 1000)
+
+
+def _public_host(parsed: Parsed, environ: Mapping[str, str]) -> str:
+    given = parsed.text("public-host") or (
+        "" if parsed.given("public-host") else environ.get("PUBLIC_HOST", "")
+    )
+    host = given.strip()
+    if not host:
+        return ""
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(host.strip("[]")))
+    with suppress(ValueError):
+        if not host.startswith("*"):
+            return checked_name(host)
+    raise SettingsError(
+        f"-public-host (PUBLIC_HOST) is a name or an address, without scheme and port: {host!r}"
+    )
 
 
 def _health(value: str) -> tuple[str, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Issuer:
         self.key = certificates.new_key()
         self.certificate = certificates.authority(self.key, "CA", NOW)
 
-    def answer(self, *, until: datetime = NOW + timedelta(days=30)) -> None:
+    def answer(self, *, until: datetime = NOW + timedelta(days=30), listed: datetime = NOW) -> None:
         request = x509.load_pem_x509_csr((self.exchange / "request.pem").read_bytes())
         key = request.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -49,9 +50,9 @@ class Issuer:
             until - timedelta(days=30),
             common_name="hub",
         )
-        listed = certificates.revocation_list(self.certificate, self.key, [], NOW, number=1)
+        lines = certificates.revocation_list(self.certificate, self.key, [], listed, number=1)
         (self.exchange / "ca.pem").write_bytes(pem(self.certificate))
-        (self.exchange / "crl.pem").write_bytes(pem(listed))
+        (self.exchange / "crl.pem").write_bytes(pem(lines))
         (self.exchange / "certificate.pem").write_bytes(pem(made))
 
 
@@ -168,10 +169,64 @@ async def test_an_ended_certificate_is_waited_for_anew(exchange: Exchange) -> No
     exchange.prepare()
     issuer = Issuer(exchange.exchange)
     issuer.answer(until=NOW - timedelta(days=1))
-    with pytest.raises(StartRefused):
-        await obtain(exchange, wait_s=0.05, look_s=0.01)
+    waiting = asyncio.create_task(obtain(exchange, look_s=0.01))
+    await eventually((exchange.identity / "certificate.pem").exists)
+    assert not waiting.done()
     issuer.answer()
-    await obtain(exchange, wait_s=0.0)
+    async with asyncio.timeout(5):
+        await waiting
+    assert exchange.usable(datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("until", "listed"),
+    [(NOW - timedelta(days=1), NOW), (NOW + timedelta(days=9), NOW - timedelta(days=8))],
+    ids=["certificate", "list"],
+)
+async def test_without_an_issuer_an_ended_identity_is_better_than_none(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture, until: datetime, listed: datetime
+) -> None:
+    exchange.prepare()
+    Issuer(exchange.exchange).answer(until=until, listed=listed)
+    await obtain(exchange, held_wait_s=0.05, look_s=0.01)
+    assert "no newer one came" in caplog.text
+    LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+
+
+@pytest.mark.parametrize("missing", ["ca.pem", "crl.pem", "certificate.pem"])
+async def test_half_an_answer_is_not_taken(exchange: Exchange, missing: str) -> None:
+    exchange.prepare()
+    Issuer(exchange.exchange).answer()
+    (exchange.exchange / missing).unlink()
+    assert not exchange.take()
+    assert missing in exchange.problem
+    assert not (exchange.identity / "ca.pem").exists()
+
+
+@pytest.mark.parametrize("foreign", ["ca.pem", "crl.pem"])
+async def test_files_of_two_cas_are_not_taken_together(exchange: Exchange, foreign: str) -> None:
+    """As a reader may find them while the issuer writes one after the other."""
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer()
+    exchange.take()
+    other = Issuer(exchange.exchange)
+    other.certificate = certificates.authority(other.key, "another CA", NOW)
+    kept = (exchange.exchange / foreign).read_bytes()
+    other.answer()
+    (exchange.exchange / foreign).write_bytes(kept)
+    assert not exchange.take()
+    assert exchange.usable(NOW)
+
+
+async def test_garbage_in_the_identity_directory_is_replaced(exchange: Exchange) -> None:
+    exchange.prepare()
+    Issuer(exchange.exchange).answer()
+    exchange.take()
+    (exchange.identity / "crl.pem").write_bytes(b"half a li")
+    assert not exchange.usable(NOW)
+    await obtain(Exchange(exchange.identity, exchange.exchange, "hub"), wait_s=0.0)
+    assert exchange.usable(datetime.now(UTC))
 
 
 async def test_the_keeper_takes_what_is_renewed_and_counts_the_days(exchange: Exchange) -> None:
@@ -183,10 +238,57 @@ async def test_the_keeper_takes_what_is_renewed_and_counts_the_days(exchange: Ex
     context = live.for_clients()
     keeper = Keeper(live, exchange, Metrics())
     assert 29.9 < keeper.days_left() < 30.1
+    assert 6.9 < keeper.list_days_left() < 7.1
     before = context.current
-    keeper.look()
+    await keeper.look()
     assert context.current is before
     issuer.answer(until=NOW + timedelta(days=40))
-    keeper.look()
+    await keeper.look()
     assert context.current is not before
+    assert 39.9 < keeper.days_left() < 40.1
+
+
+async def test_two_looks_at_once_take_everything_once(exchange: Exchange) -> None:
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer()
+    await obtain(exchange)
+    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    keeper = Keeper(live, exchange, Metrics())
+    issuer.answer(until=NOW + timedelta(days=40))
+    await asyncio.gather(*(keeper.look() for _ in range(5)))
+    assert live.generation == 1
+
+
+@pytest.mark.parametrize(
+    ("until", "listed", "text"),
+    [
+        (4, 7, "the certificate was not renewed"),
+        (29, 1, "the revocation list was not renewed"),
+        (29, 7, ""),
+    ],
+)
+async def test_the_keeper_tells_in_time_that_nobody_renews(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture, until: int, listed: int, text: str
+) -> None:
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer(until=NOW + timedelta(days=until), listed=NOW - timedelta(days=7 - listed))
+    await obtain(exchange)
+    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    await Keeper(live, exchange, Metrics()).look()
+    assert (text in caplog.text) if text else not caplog.text
+
+
+async def test_a_request_that_vanished_is_put_out_again(exchange: Exchange) -> None:
+    exchange.prepare()
+    issuer = Issuer(exchange.exchange)
+    issuer.answer()
+    await obtain(exchange)
+    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    keeper = Keeper(live, exchange, Metrics())
+    shutil.rmtree(exchange.exchange)
+    await keeper.look()
+    issuer.answer(until=NOW + timedelta(days=40))
+    await keeper.look()
     assert 39.9 < keeper.days_left() < 40.1

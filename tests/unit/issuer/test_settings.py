@@ -27,6 +27,8 @@ def test_lives_are_thirty_days_and_seven() -> None:
 def test_the_public_host_comes_from_the_environment_and_the_flag_wins() -> None:
     assert settings(PUBLIC_HOST="Board.Example.ORG").public_host == "board.example.org"
     assert settings("-public-host=a.example", PUBLIC_HOST="b").public_host == "a.example"
+    assert settings(PUBLIC_HOST="[2001:DB8::1]").public_host == "2001:db8::1"
+    assert settings("-public-host=", PUBLIC_HOST="b").public_host == ""
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,9 @@ def test_the_public_host_comes_from_the_environment_and_the_flag_wins() -> None:
         (("-program=../x=hub",), "NAME=ROLE"),
         (("-network=10.0.0.300/8",), r"10\.0\.0\.300"),
         (("-leaf-life=soon",), "-leaf-life"),
+        (("-public-host=https://board.example.org",), "without scheme and port"),
+        (("-public-host=board.example.org:1443",), "without scheme and port"),
+        (("-public-host=*.example.org",), "without scheme and port"),
         (("-leaf-life=-1h",), "not positive"),
         (("-health=9090",), "IP:PORT"),
         (("extra",), "unexpected argument"),
