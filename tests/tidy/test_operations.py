@@ -49,3 +49,17 @@ def test_the_file_servers_metrics_are_told_whole() -> None:
     }
     document = (ROOT / "docs/fileserver.md").read_text("utf-8")
     assert told("fileserver", document) == exported
+
+
+def test_the_metrics_of_identities_are_told_whole() -> None:
+    source = (ROOT / "libs/callboard/chassis/identity.py").read_text("utf-8")
+    assert told("identity") == set(re.findall(r'"(callboard_\w+[a-z])"', source))
+
+
+def test_the_issuers_metrics_are_told_whole() -> None:
+    own = [module.text for module in programs_code() if ".issuer." in module.dotted]
+    sources = [*own, (ROOT / "libs/callboard/chassis/metrics.py").read_text("utf-8")]
+    exported = {
+        name for source in sources for name in re.findall(r'"(callboard_\w+[a-z])"', source)
+    }
+    assert told("issuer") == exported
