@@ -39,7 +39,8 @@ def main(directory: Path = ROOT / "certs" / "out", public_host: str = "") -> int
         except (reading.Unreadable, ValueError) as unreadable:
             problem = str(unreadable)
         if problem:
-            print(f"{problem}: rm -r {directory}, then make certs again", file=sys.stderr)
+            again = f"make certs PUBLIC_HOST={public_host}" if public_host else "make certs"
+            print(f"{problem}: rm -r {directory} && {again}", file=sys.stderr)
             return 1
         if argv and command.run([*argv[:-1], *host, argv[-1]], {}):
             return 1

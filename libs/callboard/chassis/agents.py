@@ -27,7 +27,12 @@ def _url(word: str, *, secure: bool) -> str:
         given = parts.port
     except ValueError:
         raise ValueError(f"-catalog: {word!r} is no http or https URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or any(mark.isspace() for mark in parts.netloc)
+        or url.rstrip("/") != f"{parts.scheme}://{parts.netloc}"  # no path, query or fragment
+    ):
         raise ValueError(f"-catalog: {word!r} is no http or https URL")
     if "://" in word or given is not None:
         return url.rstrip("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
         raise SettingsError("-csp is one line of ASCII")
     public_host = environ.get("PUBLIC_HOST", "")
     return FileserverSettings(
-        bind=said("bind", "BIND"),
+        bind=_address(said("bind", "BIND")),
         port=_port(parsed.number("port")),
         root=PAGE if parsed.switch("page") else Path(parsed.text("root")),
         pairs=_pairs(parsed, identity),
@@ -212,6 +213,14 @@ def _limits(parsed: Parsed) -> Limits:
 
 def _path(value: str) -> Path | None:
     return Path(value) if value else None
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise SettingsError(f"-bind is an IP address, not {value!r}: see -port") from None
+    return value
 
 
 def _port(value: int) -> int:

@@ -75,6 +75,11 @@ def key_beside(certificate: Path) -> Path:
     return certificate.with_name(f"{certificate.stem}-key.pem")
 
 
+def crl_beside(certificate: Path) -> Path:
+    """Where the revocation list of a CA lies: "x.pem" -> "x-crl.pem"."""
+    return certificate.with_name(f"{certificate.stem}-crl.pem")
+
+
 def authority(parsed: Parsed) -> Authority:
     """The CA that the flags name. Raises Failed, in Consul's words where the files are missing."""
     for what, path in (("CA", ca_place(parsed)), ("CA key", ca_key_place(parsed))):

@@ -75,7 +75,7 @@ def _crl(parsed: Parsed) -> int:
 
 def _write(parsed: Parsed, authority: Authority) -> int:
     life = files.days(parsed)
-    beside = authority.place.with_name(f"{authority.place.stem}-crl.pem")
+    beside = files.crl_beside(authority.place)
     place = Path(parsed.text("out") or beside)
     made = authority.revocation_list(files.now(), life)
     verification.check_revocation_list(made, authority.certificate, files.now())

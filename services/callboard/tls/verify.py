@@ -27,7 +27,7 @@ FLAGS = FlagSet(
     [
         flags.text("ca", "CA certificates to trust; #DOMAIN#-agent-ca.pem."),
         flags.switch("client", "It must be good for a client."),
-        flags.text("crl", "Revocation list of the CA."),
+        flags.text("crl", "Revocation list of the CA; #CA#-crl.pem if there is one."),
         flags.text("dc", "Datacenter.", "dc1"),
         flags.text("domain", "Domain of the cluster.", "consul"),
         flags.text("key", "Key of the certificate."),
@@ -49,7 +49,8 @@ def _verify(parsed: Parsed) -> int:
     path = Path(parsed.args[0])
     chain = reading.read_certificates(path)
     authorities = reading.read_certificates(files.ca_place(parsed))
-    lists = reading.read_lists(Path(parsed.text("crl"))) if parsed.text("crl") else ()
+    place = Path(parsed.text("crl") or files.crl_beside(files.ca_place(parsed)))
+    lists = reading.read_lists(place) if parsed.text("crl") or place.exists() else ()
     name = parsed.text("name")
     try:
         purposes = _purposes(parsed, chain[0])

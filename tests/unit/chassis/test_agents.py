@@ -21,7 +21,10 @@ def test_urls_and_ports_stay_as_they_are_given() -> None:
     assert agent_urls("agent-1:9000", secure=True) == ("https://agent-1:9000",)
 
 
-@pytest.mark.parametrize("value", ["", " , ", "ftp://a", "http://", "http://a:99999", "[::1"])
+@pytest.mark.parametrize(
+    "value",
+    ["", " , ", "ftp://a", "http://", "http://a:99999", "[::1", "htp:/a", "a b", "http://a/b"],
+)
 def test_what_names_no_agent_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="-catalog"):
         agent_urls(value, secure=False)

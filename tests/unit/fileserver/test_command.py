@@ -195,6 +195,8 @@ def test_the_page_is_the_programs_own() -> None:
         ("-crl=a", "-crl needs -client-ca"),
         ("-index=tree", "-index is listing"),
         ("-port=99999", "99999 is no port"),
+        ("-bind=0.0.0.0:443", "-bind is an IP address, not '0.0.0.0:443': see -port"),
+        ("-bind=nonsense", "-bind is an IP address"),
         ("-idle-timeout=0s", "-idle-timeout is not positive"),
         ("-idle-timeout=soon", "-idle-timeout"),
         ("-max-connections=0", "-max-connections is less than 1"),

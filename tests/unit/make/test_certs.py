@@ -46,7 +46,7 @@ def test_a_ca_made_without_the_public_host_is_told_in_one_line(
     assert certs.main(tmp_path, "cam.example.org") == 1
     assert capsys.readouterr().err == (
         "consul-agent-ca.pem was made without PUBLIC_HOST=cam.example.org, and cannot be changed: "
-        f"rm -r {tmp_path}, then make certs again\n"
+        f"rm -r {tmp_path} && make certs PUBLIC_HOST=cam.example.org\n"
     )
     assert state(tmp_path) == before
 

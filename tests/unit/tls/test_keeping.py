@@ -92,6 +92,12 @@ def test_what_is_revoked_is_on_the_list_and_refused(with_client: Tool) -> None:
     assert "a new key is wanted" in with_client.refused(f"renew {CLIENT}")
 
 
+def test_verify_reads_the_list_beside_the_ca_without_being_told(with_client: Tool) -> None:
+    with_client.good(f"revoke {CLIENT}")
+    line = with_client.refused(f"verify {CLIENT}")
+    assert line.startswith(f"{CLIENT}: client.dc1.consul was revoked on ")
+
+
 def test_a_serial_number_is_revoked_as_show_prints_it(with_client: Tool) -> None:
     serial = f"{reading.read_certificate(CLIENT).serial_number:x}"
     assert f"  serial       {serial}\n" in with_client.good(f"show {CLIENT}")
