@@ -14,6 +14,7 @@ CHUNK_LINE_BYTES_MAX = 1024
 """Of a chunk's size with its extensions."""
 TRAILER_BYTES_MAX = 16 * 1024
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_WHOLE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0-\x08\x0a-\x1f\x7f]*\r\n")
 
 
@@ -85,6 +86,11 @@ class Chunked:
     def take(self, data: bytes) -> int:
         """Bytes up to the end of the trailer. Raises BadBody."""
         position = 0
+        if not (self._left or self._line or self._in_trailer):
+            whole = _WHOLE.match(data)  # an event of a stream is one chunk, and comes as one piece
+            size = int(whole[1], 16) if whole is not None else 0
+            if size and whole and len(data) == whole.end() + size + 2 and data.endswith(b"\r\n"):
+                return len(data)
         while position < len(data) and not self.done:
             if self._left:
                 position = self._skip_data(data, position)

@@ -82,6 +82,9 @@ def test_any_bytes_are_followed_or_refused(data: bytes, cuts: list[int]) -> None
         b"0\r\n" + b"A: b\r\n" * 5000,
         b"0\r\nA: b\n\r\n",
         b"5 ;a\r\nhello\r\n",
+        b"5\r\nhello\n\r\r\n",
+        b"0x5\r\nhello\r\n",
+        b"5_\r\nhello\r\n",
         b"0\r\nno field\r\n\r\n",
         b"0\r\n folded: b\r\n\r\n",
     ],
@@ -89,6 +92,17 @@ def test_any_bytes_are_followed_or_refused(data: bytes, cuts: list[int]) -> None
 def test_what_two_readers_could_understand_differently_is_refused(data: bytes) -> None:
     with pytest.raises(BadBody):
         feed(Chunked(), data, [])
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=5))
+def test_chunks_that_come_one_by_one_are_followed(parts: list[bytes]) -> None:
+    body = Chunked()
+    for part in parts:
+        chunk = b"%X\r\n%b\r\n" % (len(part), part)
+        assert body.take(chunk) == len(chunk)
+        assert not body.done
+    assert body.take(b"0\r\n\r\n" + BEHIND) == 5
+    assert body.done
 
 
 def test_no_body_takes_nothing_and_one_until_close_everything() -> None:
