@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from callboard.pki.contexts import check_resumed
 from callboard.pki.reasons import explain
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ class HandshakeFailed(ConnectionError):
 
 
 class _Telling(ssl.SSLObject):
-    """One end of a handshake that keeps what a failure would still have sent: the loops drop it."""
+    """One end of a handshake that keeps what a failure would still have sent: the loops drop it.
+
+    Whoever resumed a session is looked at here, before its protocol gets a byte.
+    """
 
     outgoing: ssl.MemoryBIO
     alert: bytes
@@ -57,6 +61,7 @@ class _Telling(ssl.SSLObject):
         except ssl.SSLError:
             self.alert = self.outgoing.read()
             raise
+        check_resumed(self)
 
 
 class _Witness(ssl.SSLContext):

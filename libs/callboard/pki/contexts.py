@@ -3,11 +3,17 @@
 TLS 1.2 with ECDHE and AEAD, or 1.3; certificates checked as strictly on Python 3.11 as 3.13 does
 by itself (VERIFY_X509_STRICT). A revocation list, once named, must be there and in date: without
 it nobody gets in. Only the standard library.
+
+OpenSSL does not judge a client's certificate again when its session is resumed: it would get in
+after the certificate's end, and in TLS 1.3 for ever, since each resumption brings new tickets. So
+listeners that ask for certificates give none, and `check_resumed` is for what TLS 1.2 resumes
+without.
 """
 
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +56,27 @@ def server_context(
     if client is not ssl.CERT_NONE and material.authorities is None:
         raise ValueError("client certificates are asked for, but no CA is named to judge them by")
     context.verify_mode = client
+    if client is not ssl.CERT_NONE:
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
+
+
+def check_resumed(end: ssl.SSLObject | ssl.SSLSocket) -> None:
+    """Look at the client's certificate once more when a handshake that is done resumed a session.
+
+    Raises ssl.SSLError when it has ended since.
+    """
+    if not end.session_reused:
+        return
+    certificate = end.getpeercert()
+    ends = certificate.get("notAfter") if certificate else None
+    if isinstance(ends, str) and ssl.cert_time_to_seconds(ends) < time.time():
+        problem = ssl.SSLError(ssl.SSL_ERROR_SSL, "certificate of a resumed session has expired")
+        problem.library, problem.reason = "SSL", "CERTIFICATE_EXPIRED"
+        raise problem
 
 
 def client_context(material: Material, *, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:

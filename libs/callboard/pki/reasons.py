@@ -13,6 +13,7 @@ _REASONS = {
     "HTTP_REQUEST": "it speaks plain HTTP, not TLS",
     "WRONG_VERSION_NUMBER": "it does not speak TLS: has it mutual TLS off?",
     "UNSUPPORTED_PROTOCOL": "it offers no version of TLS from 1.2 on",
+    "CERTIFICATE_EXPIRED": "its certificate has expired since its session began",
     "NO_SHARED_CIPHER": "it offers none of our ciphers",
 }
 _ALERTS = {

@@ -20,6 +20,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from callboard.fileserver.limits import Limits
+from callboard.pki.contexts import check_resumed
 
 log = logging.getLogger(__name__)
 
@@ -378,6 +379,7 @@ class Transport:
     def _shake(self) -> None:
         try:
             self.sock.do_handshake()
+            check_resumed(self.sock)
         except _WantRead:
             self._want_write(False)
         except _WantWrite:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import socket
 import ssl
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from tests.harness.eventually import SLOW
 from tests.harness.static_server import Issuing, Serving, put, serving
 
 from callboard.fileserver.credentials import Credentials, CredentialsError
@@ -201,32 +203,92 @@ async def test_sni_does_not_let_a_client_in_without_a_certificate(tmp_path: Path
             assert await asyncio.to_thread(shaken, server, client, name) == "HTTP/1.1 200 OK"
 
 
+class Visitor:
+    """A client that resumes its first session, and keeps all connections: one that ends without a
+    word takes its session along."""
+
+    def __init__(
+        self, server: Serving, pair: tuple[Path, Path], version: ssl.TLSVersion, kept: ExitStack
+    ) -> None:
+        self._address = server.address
+        self._context = server.context(pair)
+        self._context.maximum_version = version
+        self._kept = kept
+        self._session: ssl.SSLSession | None = None
+
+    def _visit(self, *, resuming: bool) -> bool:
+        plain = self._kept.enter_context(socket.create_connection(self._address, timeout=10))
+        sock = self._kept.enter_context(
+            self._context.wrap_socket(
+                plain,
+                server_hostname="localhost",
+                session=self._session if resuming else None,
+                do_handshake_on_connect=False,
+            )
+        )
+        sock.do_handshake()
+        sock.sendall(GET)
+        assert sock.recv(15) == b"HTTP/1.1 200 OK"
+        self._session = self._session or sock.session
+        return bool(sock.session_reused)
+
+    async def visit(self, *, resuming: bool = False) -> bool:
+        """Ask for a file; whether a session was resumed. Raises OSError, or AssertionError when
+        there is no answer."""
+        return await asyncio.to_thread(self._visit, resuming=resuming)
+
+    async def gets_in(self, *, resuming: bool = False) -> bool:
+        """Whether it is answered at all."""
+        try:
+            await self.visit(resuming=resuming)
+        except (OSError, AssertionError):
+            return False
+        return True
+
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+
+
+@VERSIONS
 async def test_a_revoked_certificate_gets_in_no_more_not_even_by_a_resumed_session(
-    tmp_path: Path,
+    tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     issuing = Issuing(tmp_path)
     client = issuing.pair("client")
     crl = issuing.revoke()
-    async with serving(tmp_path, FILES, issuing=issuing, client_ca=issuing.path, crl=crl) as server:
-        context = server.context(client)
+    with ExitStack() as kept:
+        async with serving(
+            tmp_path, FILES, issuing=issuing, client_ca=issuing.path, crl=crl
+        ) as server:
+            visitor = Visitor(server, client, version, kept)
+            await visitor.visit()
+            # 1.3 resumes nothing where certificates are asked for
+            assert await visitor.visit(resuming=True) is (version is ssl.TLSVersion.TLSv1_2)
+            issuing.revoke(client[0], number=2)
+            await server.looked()
+            for resuming in (True, False):
+                with pytest.raises(ssl.SSLError, match="REVOKED"):
+                    await visitor.visit(resuming=resuming)
+            other = await asyncio.to_thread(shaken, server, issuing.pair("other"))
+            assert other == "HTTP/1.1 200 OK"
 
-        def visit(session: ssl.SSLSession | None) -> ssl.SSLSession | None:
-            with (
-                socket.create_connection(server.address, timeout=10) as plain,
-                context.wrap_socket(plain, server_hostname="localhost", session=session) as sock,
-            ):
-                sock.sendall(GET)
-                assert sock.recv(15) == b"HTTP/1.1 200 OK"
-                return sock.session
 
-        session = await asyncio.to_thread(visit, None)
-        assert session is not None and session.has_ticket
-        issuing.revoke(client[0], number=2)
-        await server.looked()
-        for known in (session, None):
-            with pytest.raises(ssl.SSLError, match="REVOKED"):
-                await asyncio.to_thread(visit, known)
-        assert await asyncio.to_thread(shaken, server, issuing.pair("other")) == "HTTP/1.1 200 OK"
+@VERSIONS
+async def test_an_expired_certificate_gets_in_no_more_not_even_by_a_resumed_session(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    issuing = Issuing(tmp_path)
+    client = issuing.pair("client", life=timedelta(seconds=3 * SLOW))
+    with ExitStack() as kept:
+        async with serving(tmp_path, FILES, issuing=issuing, client_ca=issuing.path) as server:
+            visitor = Visitor(server, client, version, kept)
+            await visitor.visit()
+            assert await visitor.visit(resuming=True) is (version is ssl.TLSVersion.TLSv1_2)
+            while await visitor.gets_in():
+                pass  # until its end: each time a handshake
+            assert not await visitor.gets_in(resuming=True)
+            by_session = server.server.failures["handshake_certificate_expired"]
+            assert by_session == (1 if version is ssl.TLSVersion.TLSv1_2 else 0)
 
 
 async def test_a_ca_that_was_taken_out_lets_nobody_in(tmp_path: Path) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvloop
 from tests.harness.certified import CA, material
 from tests.harness.eventually import eventually
 
+from callboard.pki import certificates, contexts
 from callboard.pki.accepting import TlsListener
 from callboard.pki.contexts import Material, client_context, server_context
 from callboard.pki.reasons import explain
 from callboard.pki.roles import names_for
 
+SERVER = "server.dc1.consul"
 LOOPS = {"stock": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
@@ -79,7 +83,7 @@ def speak(port: int, context: ssl.SSLContext) -> bytes:
     """Blocking, as a plain SSLSocket: it shows alerts as OpenSSL gives them."""
     with (
         socket.create_connection(("127.0.0.1", port), 5) as raw,
-        context.wrap_socket(raw, server_hostname="server.dc1.consul") as connection,
+        context.wrap_socket(raw, server_hostname=SERVER) as connection,
     ):
         connection.sendall(b"ping")
         return connection.recv(4)
@@ -93,6 +97,45 @@ def test_peer_with_a_certificate_is_served(run: Callable[..., None], files: Mate
             assert server.failures == []
 
     run(story())
+
+
+def test_certificate_that_has_expired_resumes_no_session(
+    run: Callable[..., None], files: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL would take it: it judges certificates in full handshakes only."""
+    context = client_context(files)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # (1.3 resumes nothing here)
+
+    with ExitStack() as kept:  # a connection that ends without a word takes its session along
+
+        def visit(port: int, session: ssl.SSLSession | None) -> ssl.SSLSocket:
+            raw = socket.create_connection(("127.0.0.1", port), 5)
+            connection = context.wrap_socket(
+                kept.enter_context(raw),
+                server_hostname=SERVER,
+                session=session,
+                do_handshake_on_connect=False,
+            )
+            kept.enter_context(connection)
+            connection.do_handshake()
+            connection.sendall(b"ping")
+            assert connection.recv(4) == b"ping"
+            return connection
+
+        async def story() -> None:
+            async with listening(files) as server:
+                port = server.listener.port
+                first = await asyncio.to_thread(visit, port, None)
+                second = await asyncio.to_thread(visit, port, first.session)
+                assert second.session_reused, "or this test shows nothing"
+                later = time.time() + certificates.LEAF_LIFE.total_seconds() + 60
+                monkeypatch.setattr(contexts, "time", SimpleNamespace(time=lambda: later))
+                with pytest.raises((OSError, AssertionError)):
+                    await asyncio.to_thread(visit, port, first.session)
+                expected = ["its certificate has expired since its session began"]
+                await eventually(lambda: server.failures == expected)
+
+        run(story())
 
 
 @pytest.mark.parametrize("turn", range(5))

@@ -38,6 +38,28 @@ def test_both_sides_prove_themselves(files: Material) -> None:
     assert peer and ("URI", "spiffe://dc1.consul/svc/server") in peer["subjectAltName"]
 
 
+@pytest.mark.parametrize("asked", [ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL])
+def test_who_is_asked_for_a_certificate_gets_no_tickets(
+    files: Material, asked: ssl.VerifyMode
+) -> None:
+    """By a ticket it would get in when its certificate has ended, or the list is out of date."""
+    listener, caller = server_context(files, client=asked), client_context(files)
+    first = connect(listener, caller, SERVER)
+    assert first.client.session is None or not first.client.session.has_ticket
+    again = connect(listener, caller, SERVER, first.client.session)
+    assert not again.client.session_reused
+    caller.maximum_version = ssl.TLSVersion.TLSv1_2
+    old = connect(listener, caller, SERVER)
+    assert old.client.session is not None and not old.client.session.has_ticket
+
+
+def test_who_is_not_asked_gets_tickets(files: Material) -> None:
+    listener, caller = server_context(files), client_context(files)
+    session = connect(listener, caller, SERVER).client.session
+    assert session is not None and session.has_ticket
+    assert connect(listener, caller, SERVER, session).client.session_reused
+
+
 def test_a_client_without_a_certificate_is_refused(files: Material) -> None:
     bare = ssl.create_default_context(cafile=str(files.authorities))
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):

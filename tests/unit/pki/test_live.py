@@ -121,12 +121,10 @@ def test_a_revoked_client_is_refused(pair: Pair) -> None:
         pair.connect()
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_revoked_client_is_refused_with_its_old_session_too(
-    pair: Pair, version: ssl.TLSVersion
-) -> None:
-    pair.caller.minimum_version = pair.caller.maximum_version = version
-    session = pair.connect().client.session
+def test_a_revoked_client_is_refused_with_its_old_session_too(pair: Pair) -> None:
+    pair.caller.maximum_version = ssl.TLSVersion.TLSv1_2  # (1.3 resumes nothing here)
+    first = pair.connect()  # kept: a connection that ends without a word takes its session along
+    session = first.client.session
     assert pair.connect(session=session).client.session_reused, "or this test shows nothing"
     pair.revoke(pair.hub)
     assert pair.live.look()
