@@ -22,12 +22,7 @@ from callboard.agent.consensus.settings import ConsensusSettings
 from callboard.agent.consensus.surroundings import Surroundings
 from callboard.agent.membership.directory import ServerDirectory
 from callboard.agent.membership.errors import JoinError
-from callboard.agent.membership.keyring_file import (
-    KeyringError,
-    keyring_path,
-    read_keyring,
-    write_keyring,
-)
+from callboard.agent.membership.keyring_file import KeyringError, read_keyring, write_keyring
 from callboard.agent.membership.membership import Membership
 from callboard.agent.membership.settings import Settings as GossipSettings
 from callboard.agent.membership.tags import AgentTags
@@ -37,7 +32,7 @@ from callboard.agent.rpc import Dialer, LocalMember, RpcClient, RpcServer
 from callboard.agent.rpc.connection import join_address
 from callboard.agent.rpc.forwarding import ForwardingEngine
 from callboard.agent.rpc.security import RpcSecurity
-from callboard.agent.settings import OFF, AgentSettings
+from callboard.agent.settings import OFF, AgentSettings, keyring_path
 from callboard.agent.state.store import StateStore
 from callboard.agent.strangers import Strangers
 from callboard.chassis.metrics import Metrics

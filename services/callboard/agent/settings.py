@@ -268,3 +268,8 @@ def local_gossip() -> GossipSettings:
 def host_name() -> str:
     """This machine's name, the default of node_name."""
     return platform.node() or "localhost"
+
+
+def keyring_path(data_dir: Path) -> Path:
+    """Where an agent keeps the keys of gossip."""
+    return data_dir / "serf" / "local.keyring"

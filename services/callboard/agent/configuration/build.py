@@ -22,8 +22,7 @@ from callboard.agent.configuration.flags import (
     sources,
 )
 from callboard.agent.configuration.security import remarks
-from callboard.agent.membership.keyring_file import keyring_path
-from callboard.agent.settings import AgentSettings
+from callboard.agent.settings import AgentSettings, keyring_path
 from callboard.catalog.definitions import Definitions
 from callboard.chassis.flags import FlagError
 from callboard.chassis.listeners import is_loopback

@@ -17,11 +17,6 @@ from callboard.files import replace
 BYTES_MAX = 64 * 1024
 
 
-def keyring_path(data_dir: Path) -> Path:
-    """Where an agent keeps its keyring."""
-    return data_dir / "serf" / "local.keyring"
-
-
 class KeyringError(Exception):
     """The file is there and cannot be used; the text names it."""
 
