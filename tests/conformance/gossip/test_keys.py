@@ -14,7 +14,6 @@ from tests.harness.gossip_agents import Agent, agents
 from tests.harness.real_serf import SerfAgent, serf_agent, until
 
 from callboard.agent.membership.keyring_file import read_keyring
-from callboard.agent.settings import keyring_path
 from callboard.swim.key_queries import KeyAction
 
 pytestmark = pytest.mark.slow
