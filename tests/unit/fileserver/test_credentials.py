@@ -7,13 +7,13 @@ import os
 import socket
 import ssl
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from tests.harness.eventually import SLOW
+from tests.harness.eventually import SLOW, eventually
 from tests.harness.static_server import Issuing, Serving, put, serving
 
 from callboard.fileserver.credentials import Credentials, CredentialsError
@@ -278,14 +278,16 @@ async def test_an_expired_certificate_gets_in_no_more_not_even_by_a_resumed_sess
     tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     issuing = Issuing(tmp_path)
-    client = issuing.pair("client", life=timedelta(seconds=3 * SLOW))
+    life = timedelta(seconds=3 * SLOW)
+    client = issuing.pair("client", life=life)
+    ended = datetime.now(UTC) + life + timedelta(seconds=1)
     with ExitStack() as kept:
         async with serving(tmp_path, FILES, issuing=issuing, client_ca=issuing.path) as server:
             visitor = Visitor(server, client, version, kept)
             await visitor.visit()
             assert await visitor.visit(resuming=True) is (version is ssl.TLSVersion.TLSv1_2)
-            while await visitor.gets_in():
-                pass  # until its end: each time a handshake
+            await eventually(lambda: datetime.now(UTC) > ended, interval_s=0.1)
+            assert not await visitor.gets_in()
             assert not await visitor.gets_in(resuming=True)
             by_session = server.server.failures["handshake_certificate_expired"]
             assert by_session == (1 if version is ssl.TLSVersion.TLSv1_2 else 0)
