@@ -16,11 +16,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from cryptography import x509
 
 from callboard.pki import reading, verification
-from callboard.pki.live import POLL_S, LiveIdentity
+from callboard.pki.contexts import Material
+from callboard.pki.live import POLL_S
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,18 @@ Judge = Callable[[bytes], str | None]
 GRACE_S = 60.0
 ACCEPTED_MAX = 4096
 """Certificates whose judgement is remembered."""
+
+
+class Followed(Protocol):
+    """Files that are taken in anew when they change: `LiveIdentity` is such."""
+
+    @property
+    def material(self) -> Material:
+        """The files; of these only the CAs and the lists are read here."""
+
+    @property
+    def generation(self) -> int:
+        """How often they were taken in anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class Standing:
 
     def __init__(
         self,
-        live: LiveIdentity,
+        live: Followed,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

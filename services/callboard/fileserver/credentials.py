@@ -65,6 +65,11 @@ class Credentials:
         """How often changed files were not taken."""
 
     @property
+    def material(self) -> Material:
+        """The first certificate's files; CAs and lists are the same for all."""
+        return self._materials[0]
+
+    @property
     def keys(self) -> tuple[Path, ...]:
         """The private keys' files."""
         return tuple(material.key for material in self._materials)

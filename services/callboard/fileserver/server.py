@@ -28,6 +28,7 @@ from callboard.fileserver.head import Heads
 from callboard.fileserver.limits import Limits
 from callboard.fileserver.ports import Router
 from callboard.fileserver.transport import State, Transport
+from callboard.pki.standing import Judge, Standing
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,10 @@ class Server:
         self._look = asyncio.Event()
         self._empty = asyncio.Event()
         self._limited = RateLimited(log)
+        self._standing: Standing | None = None
+        if asks_certificates:
+            self._standing = Standing(credentials)
+            self._standing.watch(self._judge)
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
 
@@ -245,6 +250,15 @@ class Server:
         elif transport.state is State.RELAYING and self.asks_certificates:
             transport.abort("age")
 
+    def _judge(self, judge: Judge) -> None:
+        """End the connections of clients whose certificate is not accepted any more."""
+        for transport in list(self.connections):
+            certificate = transport.certificate
+            reason = judge(certificate) if certificate else None
+            if reason is not None:
+                self._limited.warning("standing", f"a connection was ended: {reason}")
+                transport.abort("certificate")
+
     async def _keep_looking(self) -> None:
         pause_s = self._look_s
         while True:
@@ -254,6 +268,8 @@ class Server:
             began = self.loop.time()
             if await asyncio.to_thread(self.credentials.look):
                 self.hosts = Hosts(self.credentials.loaded.names, self._allowed_hosts)
+            if self._standing is not None:
+                self._standing.look()
             try:
                 await self._read_folder()
             except FolderError as problem:

@@ -157,6 +157,11 @@ class Transport:
     def lost(self) -> None:
         """The connection is gone; called once."""
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The client's certificate (DER), while the connection stands."""
+        return self.sock.getpeercert(True) if _HANDSHAKE < self.state < _LINGERING else None
+
     # sending
 
     @property

@@ -293,6 +293,23 @@ async def test_an_expired_certificate_gets_in_no_more_not_even_by_a_resumed_sess
             assert by_session == (1 if version is ssl.TLSVersion.TLSv1_2 else 0)
 
 
+async def test_connections_that_stand_end_when_their_certificate_is_revoked(tmp_path: Path) -> None:
+    issuing = Issuing(tmp_path)
+    revoked, other = issuing.pair("client"), issuing.pair("other")
+    crl = issuing.revoke()
+    async with serving(tmp_path, FILES, issuing=issuing, client_ca=issuing.path, crl=crl) as server:
+        clients = [await server.connect(pair=pair) for pair in (revoked, other)]
+        for client in clients:
+            client.send(GET)
+            assert (await client.reply()).status == 200
+        issuing.revoke(revoked[0], number=2)
+        await server.looked()
+        assert await clients[0].rest() == b""
+        clients[1].send(GET)
+        assert (await clients[1].reply()).status == 200
+        assert server.server.failures["certificate"] == 1
+
+
 async def test_a_ca_that_was_taken_out_lets_nobody_in(tmp_path: Path) -> None:
     issuing, other = Issuing(tmp_path / "a"), Issuing(tmp_path / "b")
     both = put(tmp_path / "both.pem", issuing.path.read_bytes() + other.path.read_bytes())
