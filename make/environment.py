@@ -13,6 +13,7 @@ import argparse
 import ipaddress
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ REGISTRY_ANSWERS_WITHIN_S = 8.0
 BUNDLE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 BUNDLE_PLACES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 HEADER = "# Written by make from .env.example; a line that you change stays as you set it.\n"
+EVERYWHERE = "0.0.0.0"
 
 Network = ipaddress.IPv4Network
 
@@ -133,11 +135,26 @@ def free_subnet(kept: str | None, taken: set[Network]) -> str:
 
 
 def public(kept: Mapping[str, str]) -> dict[str, str]:
-    """PUBLIC_HOST, and where 1443 is published then: on all addresses; {} without one."""
+    """PUBLIC_HOST, and where 1443 is published: with one on all addresses, unless told otherwise.
+
+    Raises SystemExit for what is neither a name nor an address.
+    """
     host = os.environ.get("PUBLIC_HOST", kept.get("PUBLIC_HOST", ""))
+    bind = os.environ.get("PUBLIC_BIND", kept.get("PUBLIC_BIND", ""))
     if not host:
-        return {name: "" for name in ("PUBLIC_HOST", "PUBLIC_BIND") if name in kept}
-    return {"PUBLIC_HOST": host, "PUBLIC_BIND": "0.0.0.0"}
+        back = {"PUBLIC_HOST": "", "PUBLIC_BIND": "" if bind == EVERYWHERE else bind}
+        return {name: value for name, value in back.items() if name in kept}
+    if not _is_host(host):
+        raise SystemExit(f"PUBLIC_HOST is a name or an address, without scheme and port: {host!r}")
+    return {"PUBLIC_HOST": host, "PUBLIC_BIND": bind or EVERYWHERE}
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", text) is not None
+    return True
 
 
 def read(path: Path) -> dict[str, str]:

@@ -138,7 +138,11 @@ def test_mutual_tls_proves_itself_by_the_stacks_ca_only(
 @pytest.mark.parametrize(
     "place", places(Security.MUTUAL_TLS) + places(Security.SERVER_TLS), ids=str
 )
-@pytest.mark.parametrize("said", [REQUEST, b"CBR1" + bytes(60), random.Random(1).randbytes(500)])
+@pytest.mark.parametrize(
+    "said",
+    [REQUEST, b"CBR1" + bytes(60), random.Random(1).randbytes(500)],
+    ids=["http", "rpc", "noise"],
+)
 def test_tls_ports_answer_plain_bytes_by_hanging_up(
     stack: Stack, place: Place, said: bytes
 ) -> None:

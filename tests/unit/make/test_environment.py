@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from make.environment import free_subnet, read, write
+from make.environment import free_subnet, public, read, write
 
 
 def test_the_first_subnet_is_taken_where_nothing_clashes() -> None:
@@ -55,3 +55,41 @@ def test_an_unchanged_file_is_not_written_again(tmp_path: Path) -> None:
     before = (tmp_path / ".env").stat().st_mtime_ns
     write(tmp_path / ".env", {"A": "1"})
     assert (tmp_path / ".env").stat().st_mtime_ns == before
+
+
+@pytest.fixture(autouse=True)
+def without_public_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PUBLIC_HOST", "PUBLIC_BIND"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("host", ["cam.example.org", "203.0.113.9", "2001:db8::9", "box"])
+def test_a_public_host_publishes_the_file_server_everywhere(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("PUBLIC_HOST", host)
+    assert public({}) == {"PUBLIC_HOST": host, "PUBLIC_BIND": "0.0.0.0"}
+
+
+def test_a_public_host_stays_until_it_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"PUBLIC_HOST": "cam.example.org", "PUBLIC_BIND": "0.0.0.0"}
+    assert public(kept) == kept
+    monkeypatch.setenv("PUBLIC_HOST", "")
+    assert public(kept) == {"PUBLIC_HOST": "", "PUBLIC_BIND": ""}
+
+
+def test_an_address_of_the_users_own_choice_stays() -> None:
+    kept = {"PUBLIC_HOST": "cam.example.org", "PUBLIC_BIND": "192.168.1.5"}
+    assert public(kept) == kept
+    assert public({"PUBLIC_BIND": "192.168.1.5"}) == {"PUBLIC_BIND": "192.168.1.5"}
+
+
+def test_nothing_is_published_without_a_public_host() -> None:
+    assert public({}) == {}
+
+
+@pytest.mark.parametrize("host", ["https://a", "a:1443", "a b", "a\nB=c", "-a", "[::1]", "a/b"])
+def test_what_is_no_public_host_is_told(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("PUBLIC_HOST", host)
+    with pytest.raises(SystemExit, match="without scheme and port"):
+        public({})
