@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.harness.asking import get, http
 from tests.harness.capabilities import require
 from tests.harness.eventually import SLOW, eventually
 from tests.harness.routed import Door, Place, StandIn
+from tests.harness.static_server import Raw
 from tests.harness.tls_clients import end_transports
 from yarl import URL
 
@@ -78,6 +80,18 @@ async def stand(place: Place) -> AsyncIterator[Stand]:
     for one in made:
         await one.stop()
     await end_transports()
+
+
+@asynccontextmanager
+async def raw(door: Door, place: Place) -> AsyncIterator[Raw]:
+    """Connect to send bytes as they are."""
+    reader, writer = await asyncio.open_connection(
+        door.address, 1443, ssl=place.client(), server_hostname="localhost"
+    )
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.transport.abort()
 
 
 async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
@@ -411,6 +425,56 @@ async def test_a_stream_of_a_killed_instance_looks_cut_and_is_had_again_elsewher
             return await answer.content.readexactly(9) == b"data: 2\n\n"
 
     await until(again)
+
+
+async def test_requests_behind_each_other_are_judged_one_by_one_and_answered_in_order(
+    door: Door, place: Place, client: aiohttp.ClientSession, stand: Stand
+) -> None:
+    hub = await stand("hub")
+    await routed(client, f"{door.url}/hub/x")
+    host = f"Host: {door.address}:1443\r\n"
+    post = f"POST /hub/t/x HTTP/1.1\r\n{host}Authorization: Bearer t\r\n"
+    hidden = f"PUT /v1/kv/hidden HTTP/1.1\r\n{host}Content-Length: 1\r\n\r\nx"
+    async with raw(door, place) as connection:
+        connection.send(
+            (
+                f"{post}Transfer-Encoding: chunked\r\n\r\n{len(hidden):x}\r\n{hidden}\r\n0\r\n\r\n"
+                f"{post}Content-Length: {len(hidden)}\r\n\r\n{hidden}"
+                f"HEAD /hub/head HTTP/1.1\r\n{host}\r\n"
+                f"GET /index.html HTTP/1.1\r\n{host}\r\n"
+                f"GET /v1/kv/hidden HTTP/1.1\r\n{host}\r\n{hidden}"
+            ).encode()
+        )
+        replies = [await connection.reply(method=m) for m in ("POST", "POST", "HEAD", "GET", "GET")]
+        assert [reply.status for reply in replies] == [200, 200, 200, 200, 404]
+        assert replies[3].body == b"the page"
+        assert (await connection.reply()).status == 403
+    assert [told.body for told in hub.told[-3:-1]] == [hidden.encode()] * 2
+    assert http("GET", place.api("kv/hidden")).status == 404
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding: \x0bchunked\r\n",
+    ],
+)
+async def test_a_body_that_two_readers_could_end_differently_reaches_nobody(
+    door: Door, place: Place, client: aiohttp.ClientSession, stand: Stand, fields: str
+) -> None:
+    hub = await stand("hub")
+    await routed(client, f"{door.url}/hub/x")
+    before = len(hub.told)
+    async with raw(door, place) as connection:
+        post = f"POST /hub/t/x HTTP/1.1\r\nHost: {door.address}\r\nAuthorization: Bearer t\r\n"
+        connection.send(f"{post}{fields}\r\n0\r\n\r\nGET /hub/y HTTP/1.1\r\n\r\n".encode("latin-1"))
+        assert (await connection.reply()).status in (400, 501)
+        assert await connection.rest() == b""
+    assert len(hub.told) == before
 
 
 # mutual TLS behind ------------------------------------------------------------------------------

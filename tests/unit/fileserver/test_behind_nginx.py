@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.harness.capabilities import require
-from tests.harness.eventually import eventually
-from tests.harness.sources import ROOT
+from tests.harness.front_nginx import NAME, nginx
 from tests.harness.static_server import Issuing, Raw, serving
 
 from callboard.fileserver.head import Head
 from callboard.fileserver.ports import ClientConnection, PeerInfo, Refusal, Relayed, Route
-
-NAME = "www.example.org"
-FRAME = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-{inside}
-}}
-"""
 
 
 class Events:
@@ -53,49 +30,6 @@ class Events:
             connection.write(event)
             await connection.drain()
         return Relayed(None, 200)
-
-
-def documented(kind: str) -> str:
-    """The first block of this kind in the document."""
-    text = (ROOT / "docs/fileserver.md").read_text("utf-8")
-    found = re.search(rf"```{kind}\n(.*?)```", text, re.S)
-    assert found is not None
-    return found[1]
-
-
-@asynccontextmanager
-async def nginx(folder: Path, upstream: int, issuing: Issuing) -> AsyncIterator[int]:
-    """nginx as documented, at other addresses; its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    certificate, key = issuing.pair("front", NAME)
-    inside = documented("nginx")
-    for old, new in (
-        ("127.0.0.1:1443", f"127.0.0.1:{upstream}"),
-        ("listen 443 ", f"listen 127.0.0.1:{port} "),
-        (f"/etc/nginx/{NAME}.crt", str(certificate)),
-        (f"/etc/nginx/{NAME}.key", str(key)),
-        ("/etc/nginx/callboard-ca.pem", str(issuing.path)),
-    ):
-        assert old in inside
-        inside = inside.replace(old, new)
-    conf = folder / "nginx.conf"
-    conf.write_text(FRAME.format(folder=folder, inside=inside))
-    process = await asyncio.create_subprocess_exec(
-        "nginx", "-p", str(folder), "-c", str(conf), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-
-        def listens() -> bool:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-
-        await eventually(listens)
-        yield port
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def ask(port: int, issuing: Issuing, path: str, **headers: str) -> Raw:
@@ -118,7 +52,9 @@ async def test_files_and_event_streams_come_through_nginx(tmp_path: Path) -> Non
         serving(
             tmp_path, {"f": body}, issuing=issuing, router=router, allowed_hosts=(NAME,)
         ) as server,
-        nginx(tmp_path, server.server.port, issuing) as port,
+        nginx(
+            tmp_path, f"127.0.0.1:{server.server.port}", issuing.pair("front", NAME), issuing.path
+        ) as port,
     ):
         client = await ask(port, issuing, "/f")
         whole = await client.reply()
