@@ -54,9 +54,16 @@ so without BUDGET=ci it is one of them: a full scan is a minute of CPU."""
 class Scan:
     """One running testssl.sh."""
 
+    command: tuple[str, ...]
     process: subprocess.Popen[bytes]
     found: Path
     log: Path
+
+    def again(self) -> Scan:
+        """The same scan anew, alone: on a busy machine the scanner's own time limits cut answers
+        short, and it calls what it did not see a finding."""
+        self.found.unlink()
+        return launched(self.command, self.found, self.log)
 
     def findings(self) -> dict[str, tuple[str, str]]:
         """Wait for its end; severity and text by id."""
@@ -90,12 +97,15 @@ def scan(place: str, row: Listener, person: Material, directory: Path) -> Scan:
         *("--jsonfile", f"{name}.json", *((*FULL, *web) if is_full(row) else SHORT)),
         f"localhost:{row.port}",
     ]
-    log = name.with_suffix(".txt")
+    return launched(tuple(command), name.with_suffix(".json"), name.with_suffix(".txt"))
+
+
+def launched(command: tuple[str, ...], found: Path, log: Path) -> Scan:
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            command, cwd=found.parent, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
-    return Scan(process, name.with_suffix(".json"), log)
+    return Scan(command, process, found, log)
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +150,23 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Listener, S
                 one.process.wait(15.0)
 
 
-@pytest.mark.parametrize("row", listeners(), ids=lambda row: f"{row.program}-{row.name}")
-def test_scanner_finds_nothing_above_low(scans: dict[Listener, Scan], row: Listener) -> None:
-    found = scans[row].findings()
+def faults(scan: Scan, row: Listener) -> dict[str, tuple[str, str]]:
+    """What is not in order: must be OK and is not, or is above LOW."""
+    found = scan.findings()
     wanted = IN_ORDER | HOLES if is_full(row) else IN_ORDER
-    graded = {name: found.get(name, ("missing", ""))[0] for name in wanted}
-    assert graded == dict.fromkeys(wanted, "OK"), scans[row].log.read_text(errors="replace")
-    assert {
+    told = {name: found.get(name, ("missing", "")) for name in wanted}
+    missed = {name: one for name, one in told.items() if "not applicable" not in one[1]}
+    return {name: told for name, told in missed.items() if told[0] != "OK"} | {
         name: told
         for name, told in found.items()
         if told[0] in ABOVE_LOW and name not in ON_PURPOSE
-    } == {}
+    }
+
+
+@pytest.mark.parametrize("row", listeners(), ids=lambda row: f"{row.program}-{row.name}")
+def test_scanner_finds_nothing_above_low(scans: dict[Listener, Scan], row: Listener) -> None:
+    if faults(scans[row], row):
+        for other in scans.values():
+            other.process.wait(SCAN_S)
+        scans[row] = scans[row].again()
+        assert faults(scans[row], row) == {}, scans[row].log.read_text(errors="replace")

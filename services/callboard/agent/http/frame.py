@@ -35,6 +35,8 @@ CALLERS = frozenset(
     {SERVER, AGENT, OPERATOR, "nameserver", "hub", "gateway", "fileserver", "sidecar"}
 )
 """The roles that may ask by mutual TLS, and read the feed."""
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+"""On https, which browsers reach: Consul's plain answers are as they are."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -204,9 +206,10 @@ class Frame:
             if asked or self._context.http.pretty:
                 body = render.pretty(body)
                 body = body if asked else body.rstrip(b"\n")
-        answer = Answer(
-            answer.status, body, [*answer.headers, *self._edge_headers], answer.content_type
-        )
+        headers = [*answer.headers, *self._edge_headers]
+        if request.peer_certificate is not None:
+            headers.append(NOSNIFF)
+        answer = Answer(answer.status, body, headers, answer.content_type)
         encoding = request.headers.get("accept-encoding")
         if not body or encoding is None or not accepts_gzip(encoding):
             return answer
