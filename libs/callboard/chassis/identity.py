@@ -364,7 +364,7 @@ async def open_identity(
         live = LiveIdentity(material(settings))
         server_context(live.material, client=ssl.CERT_REQUIRED)
     except (OSError, ValueError) as problem:
-        raise StartRefused(f"identity: {problem}") from problem
+        raise StartRefused(f"identity: {_words(problem, settings)}") from problem
     keeper = Keeper(live, exchange, metrics)
     life.on_reload(keeper.look)
     life.own(keeper.follow(), "identity")
@@ -409,3 +409,17 @@ def lists_term(body: bytes) -> Term:
 
 def _days_left(term: Term | None) -> float:
     return (term[1] - datetime.now(UTC)).total_seconds() / 86400 if term else float("nan")
+
+
+def _words(problem: Exception, settings: IdentitySettings) -> str:
+    """Why the files do not load; names those that are at fault."""
+    files = material(settings)
+    if isinstance(problem, ssl.SSLError):
+        if problem.reason == "KEY_VALUES_MISMATCH":
+            return f"{files.certificate} and {files.key} are no pair: the key is another's"
+        named = ", ".join(str(path) for path in files.files())
+        return f"{named}: {problem.reason or problem}"
+    if isinstance(problem, FileNotFoundError):
+        missing = [str(path) for path in files.files() if not path.exists()]
+        return f"no file {', '.join(missing) or problem}"
+    return str(problem)

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.harness.eventually import eventually
 
 from callboard.chassis.flags import FlagSet
-from callboard.chassis.identity import Exchange, Keeper, material, obtain
+from callboard.chassis.identity import Exchange, Keeper, material, obtain, open_identity
 from callboard.chassis.identity_settings import IdentitySettings, identity_flags, identity_settings
-from callboard.chassis.lifecycle import StartRefused
+from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.metrics import Metrics
 from callboard.pki import certificates
 from callboard.pki.certificates import pem
@@ -292,3 +292,33 @@ async def test_a_request_that_vanished_is_put_out_again(exchange: Exchange) -> N
     issuer.answer(until=NOW + timedelta(days=40))
     await keeper.look()
     assert 39.9 < keeper.days_left() < 40.1
+
+
+@pytest.mark.parametrize(
+    ("certificate", "text"),
+    [
+        ("another", "are no pair"),
+        ("garbage", r"certificate\.pem"),
+        ("missing", "no file .*certificate"),
+    ],
+)
+async def test_files_that_do_not_load_are_named(
+    tmp_path: Path, certificate: str, text: str
+) -> None:
+    key, issuer = certificates.new_key(), certificates.new_key()
+    authority = certificates.authority(issuer, "CA", NOW)
+    made = certificates.leaf(
+        certificates.new_key().public_key(),
+        names_for("hub", "hub"),
+        authority,
+        issuer,
+        NOW,
+        common_name="hub",
+    )
+    (tmp_path / "key.pem").write_bytes(certificates.key_pem(key))
+    (tmp_path / "ca.pem").write_bytes(pem(authority))
+    if certificate != "missing":
+        body = pem(made) if certificate == "another" else b"garbage"
+        (tmp_path / "certificate.pem").write_bytes(body)
+    with pytest.raises(StartRefused, match=text):
+        await open_identity(IdentitySettings(tmp_path), "hub", Lifecycle(), Metrics())
