@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,15 @@ import aiohttp
 import pytest
 from tests.harness.asking import get, http
 from tests.harness.capabilities import require
+from tests.harness.certified import material
 from tests.harness.eventually import SLOW, eventually
 from tests.harness.routed import Door, Place, StandIn
-from tests.harness.static_server import Raw
+from tests.harness.static_server import Raw, put
 from tests.harness.tls_clients import end_transports
 from yarl import URL
+
+from callboard.pki import certificates
+from callboard.pki.roles import names_for
 
 SCRIPT = b"<script>alert(document.domain)</script>"
 
@@ -496,6 +502,35 @@ async def test_a_program_with_anothers_certificate_is_no_hub(
     await routed(client, f"{secured.url}/hub/x", 502)
     assert not hub.told
     await eventually(lambda: secured.process.said("Hostname mismatch"))
+
+
+async def test_a_program_that_is_revoked_is_cut_off_in_the_middle_of_a_stream(
+    tmp_path: Path,
+) -> None:
+    require("linux")
+    own = Place(tmp_path)
+    leaf = own.authority.leaf(names_for("hub", "", addresses=[ip_address(own.agent)]))
+    hub = StandIn(own, "hub", "hub-1", files=material(tmp_path / "hub", leaf, own.authority))
+    connector = aiohttp.TCPConnector(ssl=own.client(), force_close=True)
+    try:
+        with own.catalog(), own.door(secure=True) as door:
+            await hub.start()
+            async with aiohttp.ClientSession(connector=connector) as session:
+                await routed(session, f"{door.url}/hub/x")
+                async with session.get(f"{door.url}/hub/events") as answer:
+                    hub.events.put_nowait(b"data: 1\n\n")
+                    assert await answer.content.readexactly(9) == b"data: 1\n\n"
+                    revoked = own.authority.list(leaf, number=2)
+                    assert own.door_files.revoked is not None
+                    put(own.door_files.revoked, certificates.pem(revoked))
+                    door.process.process.send_signal(signal.SIGHUP)
+                    with pytest.raises(aiohttp.ClientPayloadError):
+                        await answer.content.read()
+                await routed(session, f"{door.url}/hub/x", 502)
+            await end_transports()
+    finally:
+        await hub.kill()
+        await end_transports()
 
 
 async def test_a_program_of_another_ca_is_no_hub(

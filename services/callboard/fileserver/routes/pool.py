@@ -28,9 +28,12 @@ AGE_S = 3600.0
 class Pool:
     """Idle connections by instance."""
 
-    def __init__(self, tls: ssl.SSLContext | None, *, source: str = "") -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None, *, source: str = "", idle_s: float = IDLE_S
+    ) -> None:
         """`tls` is for instances that are secure; `source` the local address, "" the system's."""
         self._tls = tls
+        self._idle_s = idle_s
         self._local = (source, 0) if source else None
         self._idle: dict[Instance, deque[tuple[float, Upstream]]] = {}
         self._born: dict[Upstream, float] = {}
@@ -42,7 +45,7 @@ class Pool:
         kept = self._idle.get(instance)
         while kept and not fresh:
             since, connection = kept.pop()
-            if connection.idle and loop.time() - since < IDLE_S and not self._old(connection):
+            if connection.idle and loop.time() - since < self._idle_s and not self._old(connection):
                 connection.fresh = False
                 return connection
             self.drop(connection)
@@ -79,7 +82,7 @@ class Pool:
 
     def sweep(self) -> None:
         """Close those that were idle for long; called from time to time."""
-        limit = asyncio.get_running_loop().time() - IDLE_S
+        limit = asyncio.get_running_loop().time() - self._idle_s
         for instance, kept in list(self._idle.items()):
             while kept and (kept[0][0] < limit or not kept[0][1].idle):
                 self.drop(kept.popleft()[1])

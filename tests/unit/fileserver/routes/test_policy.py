@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callboard.chassis.guards import OriginGuard
-from callboard.fileserver.head import parse
+from callboard.fileserver.head import BadHead, parse
 from callboard.fileserver.ports import Refusal
 from callboard.fileserver.routes.policy import AGENT, GATEWAY, HUB, Forward, Policy
+from callboard.serve.wire import BadTarget, decode_path, decode_query, split_target
 
 POLICY = Policy(OriginGuard(["https://friend.example"]))
 
@@ -94,6 +99,33 @@ def test_the_feed_between_programs_is_never_forwarded(target: str) -> None:
 )
 def test_a_path_that_two_readers_could_read_differently_is_refused(target: str) -> None:
     assert status(target) == 400
+
+
+SEGMENTS = st.sampled_from(
+    ["v1", "internal", "operator", "feed", "keyring", "kv", "hub", "media", "", ".", "..", "a b",
+     "%69nternal", "%2e", "%2E%2e", "%2f", "internal%2ffeed", "%252e%252e", "x;y", "%5c", "%00",
+     "Internal", "%F0%9F", "v1%2Finternal"]
+)  # fmt: skip
+
+
+@given(st.lists(SEGMENTS, min_size=1, max_size=6), st.sampled_from(["", "?raw", "?%72aw=&x"]))
+def test_no_spelling_of_a_path_reaches_what_agents_keep_for_programs(
+    segments: list[str], query: str
+) -> None:
+    try:
+        decided = decide("/" + "/".join(segments).replace(" ", "+") + query)
+    except BadHead:
+        return
+    if not isinstance(decided, Forward) or decided.service != AGENT:
+        return
+    try:
+        seen = decode_path(split_target(decided.target)[0])  # as an agent reads it
+    except BadTarget:
+        return
+    for reading in (seen, posixpath.normpath(seen)):
+        assert not (reading + "/").startswith(("/v1/internal/", "/v1/operator/"))
+    asked = decode_query(split_target(decided.target)[1])
+    assert decided.plain_text is (seen.startswith("/v1/kv/") and "raw" in asked)
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH"])
