@@ -200,6 +200,18 @@ class ProcessStack:
         """Return the CA certificate of this stack, PEM."""
         return (self._layout.data(ISSUER) / "ca.pem").read_text("ascii")
 
+    def data(self, service: str) -> Path:
+        """Return a service's data directory."""
+        return self._layout.data(service)
+
+    def exchange(self, service: str) -> Path:
+        """Return the directory that a service shares with the issuer."""
+        return self._layout.exchange(service)
+
+    def reload(self, service: str) -> None:
+        """Have a running service look at its files now, by SIGHUP."""
+        self._processes[service].send_signal(signal.SIGHUP)
+
     def listening(self, service: str) -> set[Listening]:
         """Return where a running service takes connections or datagrams."""
         return listening(self._processes[service].pid)

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 from make import environment
-from make.programs import ROOT
+from make.programs import CERTIFIED, ISSUER, ROOT
 from tests.harness.asking import addresses
 from tests.harness.catalog import resolve
 from tests.harness.compose_driver import PORTS, ComposeStack
@@ -67,6 +67,40 @@ def test_a_container_has_limits(stack: Stack, service: str) -> None:
     assert host["Memory"] > 0
     assert 0 < host["PidsLimit"] <= 256
     assert host["LogConfig"]["Config"]["max-size"]
+
+
+@pytest.mark.parametrize("service", NAMES)
+def test_a_container_holds_one_private_key_and_the_issuer_the_cas(
+    stack: Stack, service: str
+) -> None:
+    places = "/data /exchange /etc /run /tmp /home /root /var"
+    # -D skip: no waiting at pipes; folders of others are not this user's to read
+    found = stack.exec(service, ["bash", "-c", f"grep -rlsD skip 'PRIVATE KEY--' {places}"]).out
+    key = "/data/1/ca-key.pem" if service == ISSUER else "/data/identity/key.pem"
+    assert found.split() == [key]
+    mode = stack.exec(service, ["stat", "-c", "%a %u", key]).out.split()
+    assert mode == ["600", "10001"]
+
+
+@pytest.mark.parametrize("service", CERTIFIED)
+def test_an_exchange_is_of_one_program_and_the_issuer(stack: Stack, service: str) -> None:
+    shared = {mount["Name"] for mount in mounts(stack, service) if "Name" in mount}
+    for other in NAMES:
+        common = shared & {mount["Name"] for mount in mounts(stack, other) if "Name" in mount}
+        if other == ISSUER:
+            assert len(common) == 1
+        elif other != service:
+            assert not common
+
+
+def mounts(stack: Stack, service: str) -> list[dict[str, str]]:
+    found = cast(ComposeStack, stack).container_attributes(service)["Mounts"]
+    return cast(list[dict[str, str]], found)
+
+
+def test_the_issuer_has_no_network(stack: Stack) -> None:
+    attributes = cast(ComposeStack, stack).container_attributes(ISSUER)
+    assert attributes["HostConfig"]["NetworkMode"] == "none"
 
 
 def test_ports_are_published_on_loopback_only(stack: Stack) -> None:
