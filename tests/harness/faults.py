@@ -78,14 +78,15 @@ def clock_environment(offset_file: Path, library: Path | None = None) -> Mapping
     """Return the environment in which a program's wall clock follows `offset_file`.
 
     The monotonic clock, and so every timer, is left alone, as when an operator sets a clock. The
-    file is read once a second: at each call, as it could be, a program does nothing else.
+    file is read once a second ("0": no longer than the second lasts): at each call, as it could be,
+    a program does nothing else.
     """
     place = library or faketime_library()
     assert place is not None, "faketime is not installed: ask the capability first"
     return {
         "LD_PRELOAD": str(place),
         "FAKETIME_TIMESTAMP_FILE": str(offset_file),
-        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_CACHE_DURATION": "0",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         # its work-around for old C libraries lets the interpreter's lock wait far too long
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",
