@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from tests.harness.sources import ROOT, texts, tracked
 
-from callboard.chassis.listeners import HEALTH_PORT, LISTENERS, PROGRAMS
+from callboard.chassis.listeners import HEALTH_PORT, LISTENERS, PROGRAMS, Security
 
 PORT = re.compile(
     r"^(?P<host>[\d.]+|\$\{PUBLIC_BIND:-127\.0\.0\.1\}):(?P<outer>[^:]+|\$\{[^}]+\}):(?P<inner>\d+)(?:/(?P<kind>\w+))?$"
@@ -105,9 +105,12 @@ def test_compose_publishes_the_ports_of_the_listener_table() -> None:
             for kind in row.protocol.split("+")
         }
         found = [PORT.match(port) for port in service.get("ports", [])]
-        # where 1443 is published is PUBLIC_BIND's to say, and by default 127.0.0.1 as well
-        hosts = {port["host"] for port in found if port}
-        assert hosts <= {"127.0.0.1", "${PUBLIC_BIND:-127.0.0.1}"}, name
+        # where what is secured is published is PUBLIC_BIND's to say, and by default 127.0.0.1
+        secured = {row.port for row in LISTENERS if row.security is not Security.PLAIN}
+        for port in found:
+            public = port and int(port["inner"]) in secured
+            allowed = {"127.0.0.1", "${PUBLIC_BIND:-127.0.0.1}"} if public else {"127.0.0.1"}
+            assert port and port["host"] in allowed, name
         assert all(found), name
         ports = {
             (inside.get(int(port["inner"]), int(port["inner"])), port["kind"] or "tcp")

@@ -9,13 +9,14 @@ import msgspec
 
 from callboard.agent.http.catalog import DENIED, required
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import Call, Resource, empty_answer, json_answer
+from callboard.agent.http.frame import KEEPERS, Call, Resource, empty_answer, json_answer
 from callboard.agent.http.parameters import boolean, first, not_yet, refuse_later
 from callboard.agent.http.problems import ApiError
 from callboard.agent.membership.tags import as_consul
 from callboard.catalog import render
 from callboard.catalog.version import CONSUL_VERSION, VERSION
-from callboard.serve import Answer, Outcome
+from callboard.pki.roles import WrongRole, authorise
+from callboard.serve import Answer, Outcome, Request
 from callboard.swim.serf_members import MemberStatus, SerfMember
 
 _STATUS_NUMBERS = {
@@ -182,6 +183,7 @@ class AgentProcessEndpoints:
         name = call.rest
         if not call.rights.operator_write():
             raise ApiError(403, DENIED)
+        _authorize_peer(call.request)
         known = {member.name for member in self._context.membership.members()}
         if name not in known and name.removesuffix(f".{self._context.datacenter}") not in known:
             raise ApiError(
@@ -205,6 +207,17 @@ class AgentProcessEndpoints:
     def _authorize(self, call: Call) -> None:
         if not call.rights.agent_write(self._context.node_name):
             raise ApiError(403, DENIED)
+        _authorize_peer(call.request)
+
+
+def _authorize_peer(request: Request) -> None:
+    """By mutual TLS agents are changed by agents and people, not by the programs they serve."""
+    if request.peer is None:
+        return
+    try:
+        authorise(request.peer, KEEPERS, f"{request.method} {request.path}")
+    except WrongRole as problem:
+        raise ApiError(403, str(problem)) from problem
 
 
 class ShownMember(msgspec.Struct, frozen=True):

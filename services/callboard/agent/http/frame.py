@@ -35,6 +35,9 @@ CALLERS = frozenset(
     {SERVER, AGENT, OPERATOR, "nameserver", "hub", "gateway", "fileserver", "sidecar"}
 )
 """The roles that may ask by mutual TLS, and read the feed."""
+KEEPERS = frozenset({SERVER, AGENT, OPERATOR})
+"""The roles that may change agents themselves, and know the keys of gossip: no program that is
+broken into can stop the catalog by its certificate."""
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 """On https, which browsers reach: Consul's plain answers are as they are."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -17,13 +17,12 @@ import msgspec
 
 from callboard.agent.http.catalog import DENIED
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import Call, Resource, empty_answer, json_answer
+from callboard.agent.http.frame import KEEPERS, Call, Resource, empty_answer, json_answer
 from callboard.agent.http.parameters import boolean, first
 from callboard.agent.http.problems import ApiError
 from callboard.catalog import render
 from callboard.catalog.decode import STRING, DecodeError, Spec, decode
 from callboard.chassis.guards import is_loopback
-from callboard.pki.roles import AGENT, OPERATOR, SERVER
 from callboard.serve import Answer, Request
 from callboard.swim.key_queries import KeyAction, KeyTally
 
@@ -33,8 +32,6 @@ KEYRING_ARGUMENTS = Spec(
     go_type="agent.keyringArgs",
 )
 RELAY_FACTOR_MAX = 5
-TOLD_TO = frozenset({SERVER, AGENT, OPERATOR})
-"""The roles that may know the keys: agents have them anyway."""
 
 _ALPHABET = re.compile(r"[A-Za-z0-9+/]*")
 _CHANGES = {"POST": KeyAction.INSTALL, "PUT": KeyAction.USE, "DELETE": KeyAction.REMOVE}
@@ -131,7 +128,7 @@ class OperatorEndpoints:
 
     def _trusts(self, request: Request) -> bool:
         if request.peer is not None:
-            return bool(TOLD_TO & request.peer.roles)
+            return bool(KEEPERS & request.peer.roles)
         return self._context.allow_plain or is_loopback(request.client[0])
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from tests.harness.api import api_site
 from tests.harness.raw_http import connect
 
+from callboard.agent.http.frame import Call
+from callboard.agent.http.problems import ApiError
+from callboard.catalog.authorizer import ALLOW_ALL
+from callboard.pki.roles import Peer
+from callboard.serve import Answer, Request
 from callboard.swim.serf_members import MemberStatus, SerfMember
 
 if TYPE_CHECKING:
@@ -221,6 +227,41 @@ async def test_leave_and_reload_call_the_agent() -> None:
         answer = await client.request("PUT", "/v1/agent/reload")
     assert called == ["leave"]
     assert (answer.status, answer.text) == (500, "web.json: unknown key")
+
+
+@pytest.mark.parametrize("path", ["leave", "reload", "join/127.0.0.2", "force-leave/agent-1"])
+async def test_certificates_of_programs_do_not_change_agents(path: str) -> None:
+    """One of them that is broken into must not stop the catalog."""
+    called: list[str] = []
+
+    async def call() -> None:
+        called.append(path)
+
+    async with api_site(leave=call, reload=call) as site:
+
+        async def put(role: str) -> int:
+            whole = f"/v1/agent/{path}"
+            resource = max(
+                (one for one in site.api.resources if whole.startswith(one.pattern)),
+                key=lambda one: len(one.pattern),
+            )
+            peer = Peer(frozenset({role}), "")
+            request = Request("PUT", whole, b"", {}, {}, b"", ("10.0.0.1", 1), None, peer)
+            rest = whole.removeprefix(resource.pattern)
+            try:
+                answer = await cast(
+                    "Awaitable[Answer]", resource.methods["PUT"](Call(request, rest, ALLOW_ALL))
+                )
+            except ApiError as refused:
+                assert "is for agent, operator, server; the certificate has" in str(refused)
+                return refused.status
+            return answer.status
+
+        for role in ("hub", "gateway", "fileserver", "sidecar", "nameserver"):
+            assert await put(role) == 403
+        assert (called, site.membership.joined) == ([], [])
+        for role in ("server", "agent", "operator"):
+            assert await put(role) == 200
 
 
 async def test_version_names_both(api: Asked) -> None:
