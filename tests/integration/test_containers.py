@@ -82,6 +82,61 @@ def test_a_container_holds_one_private_key_and_the_issuer_the_cas(
     assert mode == ["600", "10001"]
 
 
+PUBLIC_KEYS = """
+import sys
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization as form
+key, certificate = (open(path, "rb").read() for path in sys.argv[1:])
+for public in (
+    form.load_pem_private_key(key, None).public_key(),
+    x509.load_pem_x509_certificate(certificate).public_key(),
+):
+    print(public.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo).hex())
+"""
+
+
+def test_each_key_is_its_certificates_own_and_no_two_are_the_same(stack: Stack) -> None:
+    seen = set()
+    for service in NAMES:
+        files = ["/data/identity/key.pem", "/data/identity/certificate.pem"]
+        if service == ISSUER:
+            files = ["/data/1/ca-key.pem", "/data/1/ca.pem"]
+        told = stack.exec(service, ["/opt/venv/bin/python", "-c", PUBLIC_KEYS, *files])
+        [own, certified] = told.out.split()
+        assert own == certified
+        seen.add(own)
+    assert len(seen) == len(NAMES)
+
+
+@pytest.mark.parametrize("service", NAMES)
+def test_the_key_of_gossip_is_with_agents_and_the_issuer_only(stack: Stack, service: str) -> None:
+    named = ["(", "-name", "gossip.key", "-o", "-name", "local.keyring", ")"]
+    found = stack.exec(service, ["find", "/data", "/exchange", *named]).out.split()
+    if service in AGENTS:
+        copies = {"/exchange/gossip.key", "/data/identity/gossip.key"}
+        assert set(found) == {*copies, "/data/serf/local.keyring"}
+    elif service == ISSUER:
+        assert set(found) == {
+            "/data/gossip.key",
+            *(f"/exchange/{name}/gossip.key" for name in AGENTS),
+        }
+    else:
+        assert not found
+    for path in found:
+        assert stack.exec(service, ["stat", "-c", "%a %u", path]).out.split() == ["600", "10001"]
+
+
+@pytest.mark.parametrize("service", NAMES)
+def test_no_secret_is_in_a_containers_settings(stack: Stack, service: str) -> None:
+    """Whoever may ask the engine sees environment and arguments."""
+    attributes = cast(ComposeStack, stack).container_attributes(service)
+    told = json.dumps([attributes["Config"]["Env"], attributes["Args"], attributes["Config"]])
+    assert "PRIVATE KEY" not in told
+    keyring = stack.exec("agent-1", ["cat", "/data/serf/local.keyring"]).out
+    keys = json.loads(keyring)
+    assert keys and not any(key in told for key in keys)
+
+
 @pytest.mark.parametrize("service", CERTIFIED)
 def test_an_exchange_is_of_one_program_and_the_issuer(stack: Stack, service: str) -> None:
     shared = {mount["Name"] for mount in mounts(stack, service) if "Name" in mount}
