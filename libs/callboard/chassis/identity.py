@@ -219,7 +219,9 @@ async def obtain(
     try:
         exchange.prepare()
     except OSError as problem:
-        raise StartRefused(f"identity: {problem}") from problem
+        if not exchange.whole():
+            raise StartRefused(f"identity: {problem}") from problem
+        log.warning("no certificate can be asked for: %s", problem)
     began = told = time.monotonic()
     while True:
         try:

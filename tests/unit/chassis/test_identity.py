@@ -193,6 +193,24 @@ async def test_without_an_issuer_an_ended_identity_is_better_than_none(
     LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
 
 
+async def test_an_exchange_that_cannot_be_used_stops_only_whom_nothing_was_given_yet(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.prepare()
+    Issuer(exchange.exchange).answer()
+    await obtain(exchange)
+    shutil.rmtree(exchange.exchange)
+    exchange.exchange.write_text("a file")
+    await obtain(exchange)
+    assert "no certificate can be asked for" in caplog.text
+    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    await Keeper(live, exchange, Metrics()).look()
+    assert "what the issuer gave is not taken" in caplog.text
+    fresh = Exchange(exchange.identity.with_name("fresh"), exchange.exchange, "hub")
+    with pytest.raises(StartRefused, match="identity: "):
+        await obtain(fresh)
+
+
 @pytest.mark.parametrize("missing", ["ca.pem", "crl.pem", "certificate.pem"])
 async def test_half_an_answer_is_not_taken(exchange: Exchange, missing: str) -> None:
     exchange.prepare()
