@@ -70,7 +70,7 @@ def names_for(
     """The names that a program of `role` on `node` carries; `dns` and `addresses` are added.
 
     Without a node ("") the certificate says the role alone. Raises ValueError for a role that is
-    not in ROLES.
+    not in ROLES, and for a node or `dns` that would say another role too.
     """
     if role not in ROLES:
         raise ValueError(f"no role {role!r}: {', '.join(sorted(ROLES))}")
@@ -85,10 +85,11 @@ def names_for(
         own += [f"{node}.node.{full}", f"{node}.node.{domain}"]
     if role == AGENT:
         own.append(f"client.{full}")
-    service = names_of_service(
+    service = _names_of(
         program, node, datacenter=datacenter, domain=domain, dns=(*own, *dns), addresses=addresses
     )
-    return Names(service.dns, service.addresses, (*uris, *service.uris))
+    made = Names(service.dns, service.addresses, (*uris, *service.uris))
+    return _saying(made, {role, program}, full)
 
 
 def names_of_service(
@@ -100,7 +101,25 @@ def names_of_service(
     dns: Iterable[str] = (),
     addresses: Iterable[Address] = (),
 ) -> Names:
-    """The names that an instance of any service carries; roles come from `names_for` alone."""
+    """The names that an instance of any service carries; roles come from `names_for` alone.
+
+    Raises ValueError for names that would say a role.
+    """
+    made = _names_of(
+        service, node, datacenter=datacenter, domain=domain, dns=dns, addresses=addresses
+    )
+    return _saying(made, {service}, trust_domain(datacenter, domain))
+
+
+def _names_of(
+    service: str,
+    node: str,
+    *,
+    datacenter: str,
+    domain: str,
+    dns: Iterable[str],
+    addresses: Iterable[Address],
+) -> Names:
     domain = domain.strip(".")
     full = trust_domain(datacenter, domain)
     named = [*([node] if node else []), "localhost"]
@@ -111,6 +130,15 @@ def names_of_service(
         tuple(dict.fromkeys([*LOOPBACK, *addresses])),
         tuple(uris),
     )
+
+
+def _saying(names: Names, roles: Iterable[str], trust: str) -> Names:
+    """These names, if they say no other roles. Raises ValueError."""
+    shown = [("DNS", name.lower()) for name in names.dns] + [("URI", uri) for uri in names.uris]
+    more = peer_of({"subjectAltName": tuple(shown)}, trust).roles - frozenset(roles)
+    if more:
+        raise ValueError(f"with these names it would be {', '.join(sorted(more))} too")
+    return names
 
 
 def peer_of(certificate: Mapping[str, object] | None, trust: str) -> Peer:

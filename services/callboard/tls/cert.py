@@ -133,14 +133,17 @@ def _kind_and_names(parsed: Parsed) -> tuple[str, Names]:
     dns, addresses = additional_names(parsed)
     role = KINDS[kinds[0]] if kinds else service
     make = roles.names_for if role in roles.ROLES else roles.names_of_service
-    names = make(
-        role,
-        node,
-        datacenter=parsed.text("dc"),
-        domain=files.domain(parsed),
-        dns=dns,
-        addresses=addresses,
-    )
+    try:
+        names = make(
+            role,
+            node,
+            datacenter=parsed.text("dc"),
+            domain=files.domain(parsed),
+            dns=dns,
+            addresses=addresses,
+        )
+    except ValueError as problem:
+        raise Failed(str(problem)) from problem
     return (kinds[0] if kinds else service), names
 
 

@@ -107,6 +107,17 @@ def test_a_role_that_does_not_exist_is_told() -> None:
         names_for("root", "box-1")
 
 
+@pytest.mark.parametrize("name", ["server.dc1.consul", "Server.dc1.consul", "client.dc1.consul"])
+@pytest.mark.parametrize("role", ["hub", "fileserver", "web"])
+def test_no_node_or_host_name_makes_a_program_an_agent(role: str, name: str) -> None:
+    """A public host or a node may be called anything, but not what a role is told by."""
+    make = names_for if role in roles.ROLES else roles.names_of_service
+    for more in ({"node": name}, {"node": "x", "dns": [name]}):
+        with pytest.raises(ValueError, match=r"with these names it would be .*agent.* too"):
+            make(role, **more)
+    assert names_for("server", "agent-1", dns=["server.dc1.consul", "client.dc1.consul"])
+
+
 @given(st.lists(st.tuples(st.sampled_from(["DNS", "URI", "IP Address"]), st.text())).map(tuple))
 def test_any_names_are_read(pairs: tuple[tuple[str, str], ...]) -> None:
     assert peer_of({"subjectAltName": pairs}, TRUST).roles <= roles.ROLES

@@ -113,6 +113,13 @@ def test_a_service_of_ones_own_has_no_role(with_ca: Tool) -> None:
     assert "  roles        none on box-1\n" in with_ca.good("show dc1-web-consul-0.pem")
 
 
+def test_no_additional_name_says_another_role(with_ca: Tool) -> None:
+    before = state(with_ca.directory)
+    said = with_ca.refused("cert create -service hub -additional-dnsname server.dc1.consul")
+    assert "with these names it would be agent, server too" in said
+    assert state(with_ca.directory) == before
+
+
 def test_numbers_go_up_and_nothing_is_written_over(with_ca: Tool) -> None:
     with_ca.good("cert create -client")
     before = state(with_ca.directory)
