@@ -7,10 +7,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.harness.capabilities import skip_is_excused
 
 SUITES = ("tidy", "unit", "conformance", "simulation", "integration", "chaos", "browser")
 """Cheap and telling first; the stack comes up once all that needs none has passed."""
+
+# how long an example takes says how busy the machine is; each test has its own time limit
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 CI = os.environ.get("BUDGET") == "ci"
 
