@@ -78,6 +78,24 @@ def test_a_client_of_another_ca_is_refused(files: Material, tmp_path: Path) -> N
         connect(server_context(files, client=ssl.CERT_REQUIRED), caller, SERVER)
 
 
+def test_a_ca_of_the_same_name_is_another_one(files: Material, tmp_path: Path) -> None:
+    """Names of CA, server and roles can be had by anybody; the key cannot."""
+    twin = CA()
+    theirs = material(tmp_path / "twin", twin.leaf(), twin)
+    assert theirs.authorities is not None and files.authorities is not None
+    own, other = (
+        x509.load_pem_x509_certificate(one.read_bytes())
+        for one in (files.authorities, theirs.authorities)
+    )
+    assert own.subject == other.subject
+    caller = client_context(files)
+    caller.load_cert_chain(theirs.certificate, theirs.key)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(server_context(files, client=ssl.CERT_REQUIRED), caller, SERVER)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(server_context(theirs), client_context(files), SERVER)
+
+
 def test_a_server_of_another_name_is_refused(files: Material) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         connect(server_context(files), client_context(files), "hub.service.consul")
