@@ -94,7 +94,7 @@ def test_dns_outlives_all_agents_and_a_restart_of_the_nameserver(stack: Stack) -
     assert set(addresses(resolve(stack, "web.service.consul"))) == before
     stack.stop(NAMESERVER)
     stack.start(NAMESERVER)
-    eventually_sync(lambda: set(addresses(resolve(stack, "web.service.consul"))) == before)
+    eventually_sync(lambda: set(addresses(resolve(stack, "web.service.consul"))) == before, 30)
 
 
 def test_a_stale_answer_says_so(stack: Stack) -> None:
