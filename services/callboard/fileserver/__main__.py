@@ -9,40 +9,40 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from callboard.chassis import logs
-from callboard.chassis.flags import FlagError, HelpRequested
+from callboard.chassis import program
+from callboard.chassis.flags import Parsed
+from callboard.chassis.settings import SettingsError
 from callboard.fileserver.credentials import Credentials, CredentialsError
-from callboard.fileserver.settings import FLAGS, SettingsError, build
+from callboard.fileserver.settings import FLAGS, FileserverSettings, build
+
+if TYPE_CHECKING:
+    from callboard.chassis.lifecycle import Lifecycle
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """`callboard fileserver`: run until a signal; 1 when it cannot start."""
-    try:
-        settings = build(FLAGS.parse(argv), environ)
-    except HelpRequested:
-        print(FLAGS.help())
-        return 0
-    except (FlagError, SettingsError) as problem:
-        print(f"callboard fileserver: {problem}", file=sys.stderr)
-        return 1
+    return program.run("fileserver", argv, FLAGS, lambda parsed: _checked(parsed, environ), _start)
+
+
+def _checked(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
+    """Settings whose certificates load, where no issuer is to give them first."""
+    settings = build(parsed, environ)
     if settings.identity.exchange is None:
         try:
             Credentials(settings.pairs, settings.client_ca, settings.crl)
         except CredentialsError as problem:
-            print(f"callboard fileserver: {problem}", file=sys.stderr)
-            return 1
-    flush = logs.configure(settings.log_level, plain=not settings.log_json)
-    from callboard.chassis import lifecycle  # noqa: PLC0415 - the settings are checked first
-    from callboard.fileserver.service import Fileserver  # noqa: PLC0415 - as above
+            raise SettingsError(str(problem)) from None
+    return settings
 
-    async def start(life: lifecycle.Lifecycle) -> None:
-        await Fileserver(settings).start(life)
 
-    try:
-        return lifecycle.run(start)
-    finally:
-        flush()
+async def _start(settings: FileserverSettings, life: Lifecycle) -> None:
+    from callboard.fileserver.service import (  # noqa: PLC0415 - the settings are checked first
+        Fileserver,
+    )
+
+    await Fileserver(settings).start(life)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from callboard.catalog.durations import DurationError, parse_duration
 from callboard.chassis.agents import agent_urls
 from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
 from callboard.chassis.identity import material
 from callboard.chassis.identity_settings import IdentitySettings, identity_flags, identity_settings
 from callboard.chassis.listeners import default_port
-from callboard.chassis.logs import level_of
+from callboard.chassis.settings import (
+    SettingsError,
+    count_of,
+    duration_s,
+    health_of,
+    log_level_of,
+    port_of,
+    program_flags,
+    refuse_arguments,
+    said,
+    token_of,
+)
 from callboard.fileserver.entries import CSP
 from callboard.fileserver.limits import Limits
 from callboard.pki.roles import trust_domain
@@ -73,15 +83,9 @@ FLAGS = FlagSet(
                DEFAULTS.connections_per_address),
         *(text(flag, help, f"{getattr(DEFAULTS, name):.0f}s")
           for flag, (name, help) in _SECONDS.items()),
-        text("health", "IP:PORT for /livez, /readyz and /metrics."),
-        text("log-level", "trace, debug, info, warn or err.", "info"),
-        switch("log-json", "Log JSON lines.", True),
+        *program_flags(),
     ],
 )  # fmt: skip
-
-
-class SettingsError(ValueError):
-    """A setting is not usable; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +127,8 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
     Of the environment: BIND, LOG_LEVEL, PUBLIC_HOST, SOURCE, IDENTITY, EXCHANGE, MUTUAL_TLS,
     CALLBOARD_HTTP_TOKEN (or CONSUL_HTTP_TOKEN).
     """
-    if parsed.args:
-        raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
-
-    def said(flag: str, variable: str) -> str:
-        return parsed.text(flag) if parsed.given(flag) else environ.get(variable, parsed.text(flag))
-
-    log_level = said("log-level", "LOG_LEVEL")
+    refuse_arguments(parsed)
     try:
-        level_of(log_level)
         identity = identity_settings(parsed, environ)
         named = parsed.text("catalog")
         catalog = agent_urls(named, secure=identity.given) if named else ()
@@ -146,8 +143,8 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
         raise SettingsError("-csp is one line of ASCII")
     public_host = environ.get("PUBLIC_HOST", "")
     return FileserverSettings(
-        bind=_address(said("bind", "BIND")),
-        port=_port(parsed.number("port")),
+        bind=_address(said(parsed, environ, "bind", "BIND")),
+        port=port_of(parsed.number("port")),
         root=PAGE if parsed.switch("page") else Path(parsed.text("root")),
         pairs=_pairs(parsed, identity),
         client_ca=_path(parsed.text("client-ca")),
@@ -157,7 +154,7 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
         catalog=catalog,
         node=parsed.text("node") or socket.gethostname(),
         register=parsed.switch("register") and bool(catalog),
-        token=environ.get("CALLBOARD_HTTP_TOKEN", environ.get("CONSUL_HTTP_TOKEN", "")),
+        token=token_of(environ),
         allow_writes=parsed.switch("allow-writes"),
         allowed_origins=parsed.values("allowed-origin"),
         trust_domain=trust_domain(parsed.text("datacenter"), parsed.text("domain")),
@@ -167,8 +164,8 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> FileserverSettings:
         csp=csp,
         access_log=parsed.switch("access-log"),
         limits=_limits(parsed),
-        health=_health(parsed.text("health")),
-        log_level=log_level,
+        health=health_of(parsed),
+        log_level=log_level_of(parsed, environ),
         log_json=parsed.switch("log-json"),
     )
 
@@ -188,26 +185,14 @@ def _pairs(parsed: Parsed, identity: IdentitySettings) -> tuple[tuple[Path, Path
 
 
 def _limits(parsed: Parsed) -> Limits:
-    seconds: dict[str, float] = {}
-    for flag, (name, _) in _SECONDS.items():
-        try:
-            seconds[name] = parse_duration(parsed.text(flag)) / 1e9
-        except DurationError as problem:
-            raise SettingsError(f"-{flag}: {problem}") from None
-        if seconds[name] <= 0:
-            raise SettingsError(f"-{flag} is not positive")
-    for flag in ("max-connections", "max-connections-per-address"):
-        if parsed.number(flag) < 1:
-            raise SettingsError(f"-{flag} is less than 1")
+    seconds = {
+        name: duration_s(parsed.text(flag), flag, positive=True)
+        for flag, (name, _) in _SECONDS.items()
+    }
     return Limits(
-        handshake_s=seconds["handshake_s"],
-        head_s=seconds["head_s"],
-        idle_s=seconds["idle_s"],
-        write_stall_s=seconds["write_stall_s"],
-        age_s=seconds["age_s"],
-        drain_s=seconds["drain_s"],
-        connections=parsed.number("max-connections"),
-        connections_per_address=parsed.number("max-connections-per-address"),
+        **seconds,
+        connections=count_of(parsed, "max-connections", at_least=1),
+        connections_per_address=count_of(parsed, "max-connections-per-address", at_least=1),
     )
 
 
@@ -221,18 +206,3 @@ def _address(value: str) -> str:
     except ValueError:
         raise SettingsError(f"-bind is an IP address, not {value!r}: see -port") from None
     return value
-
-
-def _port(value: int) -> int:
-    if not 0 <= value < 65536:
-        raise SettingsError(f"{value} is no port")
-    return value
-
-
-def _health(value: str) -> tuple[str, int] | None:
-    if not value:
-        return None
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal():
-        raise SettingsError(f"-health is IP:PORT, not {value!r}")
-    return host.strip("[]"), _port(int(port))

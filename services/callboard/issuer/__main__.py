@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from callboard.chassis import logs
-from callboard.chassis.flags import FlagError, HelpRequested
-from callboard.issuer.settings import FLAGS, SettingsError, build
+from callboard.chassis import program
+from callboard.issuer.settings import FLAGS, IssuerSettings, build
+
+if TYPE_CHECKING:
+    from callboard.chassis.lifecycle import Lifecycle
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -21,25 +24,13 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         from callboard.issuer.rotate import rotate  # noqa: PLC0415 - seldom needed
 
         return rotate(argv[1:])
-    try:
-        settings = build(FLAGS.parse(argv), environ)
-    except HelpRequested:
-        print(FLAGS.help())
-        return 0
-    except (FlagError, SettingsError) as problem:
-        print(f"callboard issuer: {problem}", file=sys.stderr)
-        return 1
-    flush = logs.configure(settings.log_level, plain=not settings.log_json)
-    from callboard.chassis import lifecycle  # noqa: PLC0415 - the settings are checked first
-    from callboard.issuer.service import Issuer  # noqa: PLC0415 - as above
+    return program.run("issuer", argv, FLAGS, lambda parsed: build(parsed, environ), _start)
 
-    async def start(life: lifecycle.Lifecycle) -> None:
-        await Issuer(settings).start(life)
 
-    try:
-        return lifecycle.run(start)
-    finally:
-        flush()
+async def _start(settings: IssuerSettings, life: Lifecycle) -> None:
+    from callboard.issuer.service import Issuer  # noqa: PLC0415 - the settings are checked first
+
+    await Issuer(settings).start(life)
 
 
 if __name__ == "__main__":

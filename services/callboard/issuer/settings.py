@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from callboard.catalog.durations import DurationError, parse_duration
-from callboard.chassis.flags import FlagSet, Parsed, repeated, switch, text
-from callboard.chassis.logs import level_of
+from callboard.chassis.flags import FlagSet, Parsed, repeated, text
+from callboard.chassis.settings import (
+    SettingsError,
+    duration_s,
+    health_of,
+    log_level_of,
+    program_flags,
+    refuse_arguments,
+    said,
+)
 from callboard.pki.constraints import checked_name
 from callboard.pki.roles import ROLES
 
@@ -40,15 +47,9 @@ FLAGS = FlagSet(
         text("crl-life", "Life of a revocation list; renewed when half has passed.", "168h"),
         text("overlap", "How long both CAs are trusted before and after the change.", "2m"),
         text("poll", "Between two looks at the exchange.", "1s"),
-        text("health", "IP:PORT for /livez, /readyz and /metrics."),
-        text("log-level", "trace, debug, info, warn or err.", "info"),
-        switch("log-json", "Log JSON lines.", True),
+        *program_flags(),
     ],
 )  # fmt: skip
-
-
-class SettingsError(ValueError):
-    """A setting is not usable; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,8 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> IssuerSettings:
 
     Of the environment: LOG_LEVEL, PUBLIC_HOST.
     """
-    if parsed.args:
-        raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
-    log_level = parsed.text("log-level")
-    if not parsed.given("log-level"):
-        log_level = environ.get("LOG_LEVEL", log_level)
+    refuse_arguments(parsed)
     try:
-        level_of(log_level)
         networks = tuple(ipaddress.ip_network(each) for each in parsed.values("network"))
     except ValueError as problem:
         raise SettingsError(str(problem)) from None
@@ -99,8 +95,8 @@ def build(parsed: Parsed, environ: Mapping[str, str]) -> IssuerSettings:
         crl_life=_life(parsed, "crl-life"),
         overlap=_life(parsed, "overlap"),
         poll_s=_life(parsed, "poll").total_seconds(),
-        health=_health(parsed.text("health")),
-        log_level=log_level,
+        health=health_of(parsed),
+        log_level=log_level_of(parsed, environ),
         log_json=parsed.switch("log-json"),
     )
 
@@ -128,19 +124,11 @@ def _programs(values: tuple[str, ...]) -> dict[str, str]:
 
 
 def _life(parsed: Parsed, flag: str) -> timedelta:
-    try:
-        nanoseconds = parse_duration(parsed.text(flag))
-    except DurationError as problem:
-        raise SettingsError(f"-{flag}: {problem}") from None
-    if nanoseconds <= 0:
-        raise SettingsError(f"-{flag} is not positive")
-    return timedelta(microseconds=nanoseconds / 1000)
+    return timedelta(seconds=duration_s(parsed.text(flag), flag, positive=True))
 
 
 def _public_host(parsed: Parsed, environ: Mapping[str, str]) -> str:
-    given = parsed.text("public-host") or (
-        "" if parsed.given("public-host") else environ.get("PUBLIC_HOST", "")
-    )
+    given = said(parsed, environ, "public-host", "PUBLIC_HOST")
     host = given.strip()
     if not host:
         return ""
@@ -152,12 +140,3 @@ def _public_host(parsed: Parsed, environ: Mapping[str, str]) -> str:
     raise SettingsError(
         f"-public-host (PUBLIC_HOST) is a name or an address, without scheme and port: {host!r}"
     )
-
-
-def _health(value: str) -> tuple[str, int] | None:
-    if not value:
-        return None
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"-health is IP:PORT, not {value!r}")
-    return host.strip("[]"), int(port)

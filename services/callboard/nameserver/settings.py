@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from callboard.catalog.durations import DurationError, parse_duration
 from callboard.chassis.agents import agent_urls
 from callboard.chassis.flags import FlagSet, Parsed, number, repeated, switch, text
 from callboard.chassis.identity_settings import IdentitySettings, identity_flags, identity_settings
 from callboard.chassis.listeners import check_plain, default_port
-from callboard.chassis.logs import level_of
+from callboard.chassis.settings import (
+    SettingsError,
+    count_of,
+    duration_s,
+    health_of,
+    log_level_of,
+    port_of,
+    program_flags,
+    refuse_arguments,
+    said,
+    token_of,
+)
 from callboard.dns.names import Domains
 from callboard.dns.recursors import recursor_address
 from callboard.dns.settings import TEN_YEARS_S, TTL_MAX_S, DnsSettings
@@ -50,15 +60,9 @@ FLAGS = FlagSet(
              "of the default route."),
         switch("register", "Register in the catalog (feed mode only).", True),
         switch("allow-plain", "Answer on addresses that are not loopback."),
-        text("health", "IP:PORT for /livez, /readyz, /metrics and /v1/dns/status."),
-        text("log-level", "trace, debug, info, warn or err.", "info"),
-        switch("log-json", "Log JSON lines.", True),
+        *program_flags("/livez, /readyz, /metrics and /v1/dns/status"),
     ],
 )  # fmt: skip
-
-
-class SettingsError(ValueError):
-    """A setting is not usable; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +98,13 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> Name
     Of the environment: ALLOW_PLAIN, BIND, EXCHANGE, IDENTITY, LOG_LEVEL, MUTUAL_TLS, SOURCE,
     CALLBOARD_HTTP_TOKEN (or CONSUL_HTTP_TOKEN).
     """
-    if parsed.args:
-        raise SettingsError(f"unexpected argument {parsed.args[0]!r}")
-    bind = parsed.text("bind")
-    if not parsed.given("bind"):
-        bind = environ.get("BIND", bind)
+    refuse_arguments(parsed)
+    bind = said(parsed, environ, "bind", "BIND")
     allow_plain = parsed.switch("allow-plain")
     if not parsed.given("allow-plain"):
         allow_plain = environ.get("ALLOW_PLAIN", "").lower() in ("1", "true")
-    log_level = parsed.text("log-level")
-    if not parsed.given("log-level"):
-        log_level = environ.get("LOG_LEVEL", log_level)
     try:
         check_plain([bind], allow_plain=allow_plain, what="dns")
-        level_of(log_level)
         identity = identity_settings(parsed, environ)
         catalog = agent_urls(parsed.text("catalog"), secure=identity.given)
     except ValueError as problem:
@@ -118,7 +115,7 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> Name
     directory = parsed.text("data-dir")
     return NameserverSettings(
         bind=bind,
-        port=_port(parsed.number("port")),
+        port=port_of(parsed.number("port")),
         catalog=catalog,
         identity=identity,
         dot_port=_dot_port(parsed.number("dot-port")) if identity.given else -1,
@@ -130,10 +127,10 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> Name
         node=parsed.text("node") or host_name,
         advertise=parsed.text("advertise"),
         register=parsed.switch("register") and parsed.text("mode") == "feed",
-        health=_health(parsed.text("health")),
-        log_level=log_level,
+        health=health_of(parsed),
+        log_level=log_level_of(parsed, environ),
         log_json=parsed.switch("log-json"),
-        token=environ.get("CALLBOARD_HTTP_TOKEN", environ.get("CONSUL_HTTP_TOKEN", "")),
+        token=token_of(environ),
         source=environ.get("SOURCE", ""),
     )
 
@@ -152,30 +149,19 @@ def _dns(parsed: Parsed, recursors: tuple[str, ...]) -> DnsSettings:
         node_ttl_s=_ttl(parsed.text("node-ttl"), "node-ttl"),
         service_ttl_s=dict(map(_service_ttl, parsed.values("service-ttl"))),
         only_passing=parsed.switch("only-passing"),
-        udp_answer_limit=_count(parsed, "udp-answer-limit", at_least=1),
-        a_record_limit=_count(parsed, "a-record-limit", at_least=0),
+        udp_answer_limit=count_of(parsed, "udp-answer-limit", at_least=1),
+        a_record_limit=count_of(parsed, "a-record-limit", at_least=0),
         enable_truncate=parsed.switch("enable-truncate"),
         recursors=recursors,
-        max_stale_s=min(_duration(parsed.text("max-stale"), "max-stale"), TEN_YEARS_S),
+        max_stale_s=min(duration_s(parsed.text("max-stale"), "max-stale"), TEN_YEARS_S),
         # a poll is answered every few seconds, a feed beats each second
         stale_after_s=15.0 if polling else 5.0,
     )
 
 
-def _duration(value: str, flag: str) -> float:
-    """Seconds of a Go duration that is not negative."""
-    try:
-        seconds = parse_duration(value) / 1e9
-    except DurationError as problem:
-        raise SettingsError(f"-{flag}: {problem}") from None
-    if seconds < 0:
-        raise SettingsError(f"-{flag} is negative")
-    return seconds
-
-
 def _ttl(value: str, flag: str) -> int:
     """Whole seconds that fit a record (RFC 2181, 8)."""
-    seconds = int(_duration(value, flag))
+    seconds = int(duration_s(value, flag))
     if seconds > TTL_MAX_S:
         raise SettingsError(f"-{flag} is more than {TTL_MAX_S} s")
     return seconds
@@ -188,27 +174,5 @@ def _service_ttl(value: str) -> tuple[str, int]:
     return name.lower(), _ttl(duration, "service-ttl")
 
 
-def _count(parsed: Parsed, flag: str, *, at_least: int) -> int:
-    value = parsed.number(flag)
-    if value < at_least:
-        raise SettingsError(f"-{flag} is less than {at_least}")
-    return value
-
-
-def _port(value: int) -> int:
-    if not 0 <= value < 65536:
-        raise SettingsError(f"{value} is no port")
-    return value
-
-
 def _dot_port(value: int) -> int:
-    return value if value == -1 else _port(value)
-
-
-def _health(value: str) -> tuple[str, int] | None:
-    if not value:
-        return None
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal():
-        raise SettingsError(f"-health is IP:PORT, not {value!r}")
-    return host.strip("[]"), _port(int(port))
+    return value if value == -1 else port_of(value)

@@ -19,7 +19,8 @@ from tests.harness.eventually import SLOW, eventually_sync
 from tests.harness.static_server import Issuing, put
 
 from callboard.chassis.flags import FlagError
-from callboard.fileserver.settings import FLAGS, FileserverSettings, SettingsError, build
+from callboard.chassis.settings import SettingsError
+from callboard.fileserver.settings import FLAGS, FileserverSettings, build
 
 ADDRESS = "127.86.14.43"
 """Of this test alone."""

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from callboard.chassis.settings import SettingsError
 from callboard.issuer import generations
 from callboard.issuer.__main__ import run
 from callboard.issuer.constraints import wanted, write_wanted
-from callboard.issuer.settings import FLAGS, IssuerSettings, SettingsError, build
+from callboard.issuer.settings import FLAGS, IssuerSettings, build
 
 NEEDED = ("-data-dir=/ca", "-exchange=/exchange", "-program=hub=hub")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from callboard.chassis.settings import SettingsError
 from callboard.nameserver.__main__ import run
 from callboard.nameserver.forwarder import forwarder, system_recursors
-from callboard.nameserver.settings import FLAGS, NameserverSettings, SettingsError, build
+from callboard.nameserver.settings import FLAGS, NameserverSettings, build
 
 
 def settings(*argv: str, **environ: str) -> NameserverSettings:
