@@ -33,7 +33,7 @@ from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.logs import RateLimited
 from callboard.pki.contexts import Material, server_context
 from callboard.pki.live import POLL_S, LiveIdentity
-from callboard.pki.roles import Names
+from callboard.pki.roles import Address, Names
 
 if TYPE_CHECKING:
     from callboard.chassis.metrics import Metrics
@@ -48,9 +48,6 @@ REVOKED = "crl.pem"
 REQUEST = "request.pem"
 FROM_ISSUER = (AUTHORITIES, REVOKED, CERTIFICATE)
 """In the order they are taken: whoever reads a new certificate has its CA by then."""
-
-FILE_BYTES_MAX = 4 << 20
-"""Of one file: a revocation list of 50,000 lines has 2 MB."""
 
 WAIT_S = 60.0
 """For a first certificate; then the program leaves in words, and whoever runs it starts it anew."""
@@ -73,8 +70,6 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 
 Term = tuple[datetime, datetime]
 """From when to when something is valid."""
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def material(settings: IdentitySettings) -> Material:
@@ -174,7 +169,7 @@ class Exchange:
         from callboard.pki.verification import names_of  # noqa: PLC0415 - see the module
 
         try:
-            lying = reading.request_of(_read(self.exchange / REQUEST) or b"", REQUEST)
+            lying = reading.request_of(_read(self.exchange / REQUEST), REQUEST)
         except reading.Unreadable:
             return False
         asked = names_of(lying).addresses
@@ -332,7 +327,7 @@ class Keeper:
             signature = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             known = self._terms.get(path)
             if known is None or known[0] != signature:
-                known = self._terms[path] = (signature, parse(_read(path) or b""))
+                known = self._terms[path] = (signature, parse(_read(path)))
         except (OSError, ValueError):
             return None
         return known[1]
@@ -374,16 +369,17 @@ async def open_identity(
 
 
 def _files(directory: Path) -> dict[str, bytes]:
-    return {name: _read(directory / name) or b"" for name in FROM_ISSUER}
+    return {name: _read(directory / name) for name in FROM_ISSUER}
 
 
-def _read(path: Path) -> bytes | None:
-    """A file's bytes; None when it is not there or cannot be read, cut where nobody needs more."""
+def _read(path: Path) -> bytes:
+    """A file's bytes; none where it is not there or cannot be read."""
+    from callboard.pki import reading  # noqa: PLC0415 - see the module
+
     try:
-        with path.open("rb") as file:
-            return file.read(FILE_BYTES_MAX)
-    except OSError:
-        return None
+        return reading.read_bytes(path)
+    except reading.Unreadable:
+        return b""
 
 
 def certificate_term(body: bytes) -> Term:
@@ -395,14 +391,10 @@ def certificate_term(body: bytes) -> Term:
 
 
 def lists_term(body: bytes) -> Term:
-    """From when to when all revocation lists of a file are valid. Raises ValueError.
+    """From when to when all revocation lists of a file are valid. Raises ValueError."""
+    from callboard.pki import reading  # noqa: PLC0415 - see the module
 
-    Their lines are not looked at: they may be many.
-    """
-    from cryptography import x509  # noqa: PLC0415 - see the module
-
-    end = b"-----END X509 CRL-----"
-    found = [x509.load_pem_x509_crl(part + end) for part in body.split(end)[:-1]]
+    found = reading.lists_of(body, REVOKED, lines=False)
     return (
         max(one.last_update_utc for one in found),
         min(one.next_update_utc or FOREVER for one in found),

@@ -7,7 +7,6 @@ addresses that lie in the networks allowed.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import stat
 from collections.abc import Container, Iterable
@@ -18,10 +17,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from callboard.issuer.settings import Network
 from callboard.pki import reading
+from callboard.pki.certificates import Network
 from callboard.pki.roles import Address, Names
 from callboard.pki.verification import issued_by, names_of
+
+REQUEST = "request.pem"
 
 RENEW_AT = 2 / 3
 """Of a certificate's life."""
@@ -49,12 +50,11 @@ class Request:
 def read_request(body: bytes) -> Request:
     """A PKCS #10 request, its signature checked. Raises BadRequest."""
     try:
-        request = x509.load_pem_x509_csr(body)
+        request = reading.request_of(body, REQUEST)
         signed = request.is_signature_valid
-        key = request.public_key()
-        addresses = _addresses(request)
-    except Exception as problem:  # the parser's own errors are of many kinds
-        raise BadRequest(f"no readable request: {problem}") from problem
+    except Exception as problem:  # signatures of kinds that are not known: the library's errors
+        raise BadRequest(str(problem)) from problem
+    key, addresses = request.public_key(), names_of(request).addresses
     if not signed:
         raise BadRequest("the request is not signed with its own key")
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
@@ -146,15 +146,3 @@ def read_bounded(path: Path, limit: int = FILE_BYTES_MAX) -> bytes | None:
     if len(body) > limit:
         raise BadRequest(f"{path.name} is longer than {limit} bytes")
     return body
-
-
-def _addresses(request: x509.CertificateSigningRequest) -> tuple[Address, ...]:
-    try:
-        found = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(
-        address
-        for address in found.value.get_values_for_type(x509.IPAddress)
-        if isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
-    )

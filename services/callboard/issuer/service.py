@@ -28,7 +28,15 @@ from callboard.chassis.metrics import Labels, LoopLag, Metrics
 from callboard.files import create, replace
 from callboard.issuer import generations
 from callboard.issuer.constraints import wanted, write_wanted
-from callboard.issuer.exchange import BadRequest, due, holds, lying, read_bounded, read_request
+from callboard.issuer.exchange import (
+    REQUEST,
+    BadRequest,
+    due,
+    holds,
+    lying,
+    read_bounded,
+    read_request,
+)
 from callboard.issuer.generations import Generation, Phase
 from callboard.issuer.lists import Lists
 from callboard.issuer.naming import named
@@ -223,7 +231,7 @@ class Issuer:
                 _put(directory / file, body, 0o644)
             if self._settings.programs[name] in (AGENT, SERVER):
                 _put(directory / GOSSIP_KEY, self._gossip_key, 0o600)
-            request = read_bounded(directory / "request.pem")
+            request = read_bounded(directory / REQUEST)
             if request is not None:
                 self._sign(name, request, this)
             if served.certificate is not None:

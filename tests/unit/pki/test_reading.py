@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ READERS: list[tuple[Reader, bytes]] = [
     (reading.key_of, KEY),
     (reading.request_of, REQUEST),
     (reading.lists_of, LIST),
+    (partial(reading.lists_of, lines=False), LIST),
 ]
 every_reader = pytest.mark.parametrize(("read", "good"), READERS)
 
