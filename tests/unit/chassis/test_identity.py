@@ -62,6 +62,10 @@ def exchange(tmp_path: Path) -> Exchange:
     return Exchange(tmp_path / "identity", tmp_path / "exchange", "hub")
 
 
+def loaded(exchange: Exchange) -> LiveIdentity:
+    return LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+
+
 def test_without_any_flag_there_is_no_identity() -> None:
     assert not settings().given
 
@@ -101,7 +105,7 @@ async def test_the_program_waits_for_the_issuer_and_goes_on_once_it_has_answered
     issuer.answer()
     async with asyncio.timeout(5):
         await waiting
-    LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    loaded(exchange)
 
 
 async def test_the_key_is_made_once_and_kept_over_starts(exchange: Exchange) -> None:
@@ -190,7 +194,7 @@ async def test_without_an_issuer_an_ended_identity_is_better_than_none(
     Issuer(exchange.exchange).answer(until=until, listed=listed)
     await obtain(exchange, held_wait_s=0.05, look_s=0.01)
     assert "no newer one came" in caplog.text
-    LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    loaded(exchange)
 
 
 async def test_an_exchange_that_cannot_be_used_stops_only_whom_nothing_was_given_yet(
@@ -203,7 +207,7 @@ async def test_an_exchange_that_cannot_be_used_stops_only_whom_nothing_was_given
     exchange.exchange.write_text("a file")
     await obtain(exchange)
     assert "no certificate can be asked for" in caplog.text
-    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    live = loaded(exchange)
     await Keeper(live, exchange, Metrics()).look()
     assert "what the issuer gave is not taken" in caplog.text
     fresh = Exchange(exchange.identity.with_name("fresh"), exchange.exchange, "hub")
@@ -252,7 +256,7 @@ async def test_the_keeper_takes_what_is_renewed_and_counts_the_days(exchange: Ex
     issuer = Issuer(exchange.exchange)
     issuer.answer()
     await obtain(exchange)
-    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    live = loaded(exchange)
     context = live.for_clients()
     keeper = Keeper(live, exchange, Metrics())
     assert 29.9 < keeper.days_left() < 30.1
@@ -271,7 +275,7 @@ async def test_two_looks_at_once_take_everything_once(exchange: Exchange) -> Non
     issuer = Issuer(exchange.exchange)
     issuer.answer()
     await obtain(exchange)
-    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    live = loaded(exchange)
     keeper = Keeper(live, exchange, Metrics())
     issuer.answer(until=NOW + timedelta(days=40))
     await asyncio.gather(*(keeper.look() for _ in range(5)))
@@ -293,7 +297,8 @@ async def test_the_keeper_tells_in_time_that_nobody_renews(
     issuer = Issuer(exchange.exchange)
     issuer.answer(until=NOW + timedelta(days=until), listed=NOW - timedelta(days=7 - listed))
     await obtain(exchange)
-    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    live = loaded(exchange)
+    caplog.clear()  # of what preparing told, where another test has set the level
     await Keeper(live, exchange, Metrics()).look()
     assert (text in caplog.text) if text else not caplog.text
 
@@ -303,7 +308,7 @@ async def test_a_request_that_vanished_is_put_out_again(exchange: Exchange) -> N
     issuer = Issuer(exchange.exchange)
     issuer.answer()
     await obtain(exchange)
-    live = LiveIdentity(material(IdentitySettings(exchange.identity, exchange.exchange)))
+    live = loaded(exchange)
     keeper = Keeper(live, exchange, Metrics())
     shutil.rmtree(exchange.exchange)
     await keeper.look()
