@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from callboard.swim.packing import DecodeError, pack, text, unpack_map
-from callboard.swim.serf_messages import Query, QueryResponse, SerfType
+from callboard.swim.serf_messages import ACKNOWLEDGEMENT, Query, QueryResponse, SerfType
 
 RESPONSE_BYTES_MAX = 1024
 """Serf's QueryResponseSizeLimit: answers are datagrams."""
@@ -21,8 +21,6 @@ HEAD_BYTES = 64
 """Of an answer around its payload and the answering member's name, at most."""
 QUERY_BYTES_MAX = 1024
 """Serf's QuerySizeLimit."""
-ACKNOWLEDGEMENT = 1
-"""The flag of an answer that only says that the query has come."""
 
 
 class KeyAction(StrEnum):

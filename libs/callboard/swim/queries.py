@@ -28,6 +28,7 @@ from callboard.swim.messages import Address
 from callboard.swim.packing import DecodeError, pack, text, unpack
 from callboard.swim.serf_members import MemberStatus, SerfMember
 from callboard.swim.serf_messages import (
+    ACKNOWLEDGEMENT,
     Query,
     QueryResponse,
     Relayed,
@@ -40,7 +41,6 @@ SEEN_MAX = 1024
 """How many events and queries are remembered, so that each is spread once."""
 
 FILTER_NODE = 0
-QUERY_ACK = 1
 
 RELAYS_MAX = 5
 """Serf's and Consul's limit of a relay factor."""
@@ -102,7 +102,7 @@ class Queries:
         if query.source is None or not self._is_for_us(query):
             return None
         if query.wants_ack:
-            self._respond(query, QUERY_ACK, b"")
+            self._respond(query, ACKNOWLEDGEMENT, b"")
         if query.name == CONFLICT_QUERY:
             self._answer_conflict(query)
         action = _KEY_ACTIONS.get(query.name)

@@ -28,6 +28,10 @@ from callboard.swim.packing import (
 TAGS_MAGIC = 255
 """The first byte of a meta that is a map of tags (serf.go, tagMagicByte)."""
 
+ACKNOWLEDGEMENT = 1
+"""The flag of a query that wants to be told who has heard it, and of an answer that only tells so
+(query.go, queryFlagAck)."""
+
 
 class SerfType(IntEnum):
     """The first byte of a serf message. ONLY APPEND."""
@@ -89,7 +93,7 @@ class Query:
     @property
     def wants_ack(self) -> bool:
         """The asker counts who has heard it."""
-        return bool(self.flags & 1)
+        return bool(self.flags & ACKNOWLEDGEMENT)
 
     @property
     def is_broadcast(self) -> bool:
