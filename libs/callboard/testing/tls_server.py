@@ -109,8 +109,12 @@ class TLSServer:
             self._close(scenario)
             raise
         self._started, self.problems = scenario, scenario.problems
-        for name in self._hosts:
-            self.host(name)
+        try:
+            for name in self._hosts:
+                self.host(name)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop; no thread, port or file is left on return."""

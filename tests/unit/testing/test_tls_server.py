@@ -129,6 +129,12 @@ def test_folder_that_is_none_is_refused_and_leaves_nothing(tmp_path: Path) -> No
     assert threads() == []
 
 
+def test_host_that_is_no_name_is_refused_and_leaves_nothing() -> None:
+    with pytest.raises(UnicodeError), TLSServer(hosts=["shop.test", "a..b"]):
+        pass
+    assert threads() == []
+
+
 def test_requests_are_recorded(tls_server: TLSServer) -> None:
     alice = tls_server.client_certificate("alice")
     context = tls_server.ssl_context(alice)
