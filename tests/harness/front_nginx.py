@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.harness.eventually import eventually
+from tests.harness.sockets import free_port
 from tests.harness.sources import ROOT
 
 NAME = "www.example.org"
@@ -45,9 +46,7 @@ async def nginx(
 ) -> AsyncIterator[int]:
     """Run nginx as documented, before another address (IP:PORT), with another certificate and CA;
     its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     certificate, key = files
     inside = documented("nginx")
     for old, new in (

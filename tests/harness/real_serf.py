@@ -7,7 +7,6 @@ import base64
 import itertools
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tests.harness.capabilities import require
 from tests.harness.eventually import eventually
+from tests.harness.sockets import free_port
 
 _numbers = itertools.count(os.getpid() % 100 * 2 + 1)
 
@@ -69,7 +69,7 @@ async def serf_agent(
     require("serf")
     number = next(_numbers)
     host = f"127.12.{1 + number // 250}.{number % 250 + 1}"
-    address, rpc = f"{host}:{_free_port(host)}", f"{host}:{_free_port(host)}"
+    address, rpc = f"{host}:{free_port(host)}", f"{host}:{free_port(host)}"
     encrypt = [f"-encrypt={base64.b64encode(keys[0]).decode()}"] if keys else []
     with (tmp_path / f"serf-{number}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -93,12 +93,6 @@ async def serf_agent(
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(fact: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.harness.sockets import free_port
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -131,6 +133,4 @@ class ScriptedHttp:
 
 def refusing_address() -> str:
     """host:port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"

@@ -1,8 +1,9 @@
-"""What a process on this machine listens on, as the kernel tells it (Linux)."""
+"""Ports of this machine: which one is free, and what a process listens on (Linux)."""
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,13 @@ ESTABLISHED = "01"
 
 Listening = tuple[str, int, str]
 """(address, port, "tcp" or "udp")"""
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port of an address that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def listening(pid: int) -> set[Listening]:

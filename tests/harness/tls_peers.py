@@ -84,12 +84,6 @@ def process(argv: Sequence[str], port: int, directory: Path) -> Iterator[None]:
             running.communicate(timeout=TIMEOUT_S)
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def ask(context: ssl.SSLContext, port: int, name: str) -> bytes:
     """Ask an HTTPS server for its page as a client; what it answered. Raises OSError."""
     with (

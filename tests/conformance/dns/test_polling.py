@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
 import aiohttp
@@ -21,6 +20,7 @@ import pytest
 from tests.harness.capabilities import require
 from tests.harness.dnscase import lines, query
 from tests.harness.eventually import eventually
+from tests.harness.sockets import free_port
 
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings
@@ -95,17 +95,11 @@ async def test_feed_and_polling_keep_the_same_copy(catalog: Catalog) -> None:
         assert by_poll.switches == by_feed.switches == 0
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((PLACE, 0))
-        return int(sock.getsockname()[1])
-
-
 @contextlib.asynccontextmanager
 async def real_consul() -> AsyncIterator[tuple[str, int]]:
     """A development agent of Consul: (its URL, its DNS port)."""
     require("consul")
-    http, names, rpc, lan = (free_port() for _ in range(4))
+    http, names, rpc, lan = (free_port(PLACE) for _ in range(4))
     process = await asyncio.create_subprocess_exec(
         *("consul", "agent", "-dev", "-node=n0", f"-bind={PLACE}", f"-client={PLACE}"),
         *(f"-http-port={http}", f"-dns-port={names}", f"-server-port={rpc}"),

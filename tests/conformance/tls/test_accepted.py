@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tests.harness.capabilities import require
 from tests.harness.handmade import SERVER, Made
-from tests.harness.tls_peers import answering, ask, free_port, process, run
+from tests.harness.sockets import free_port
+from tests.harness.tls_peers import answering, ask, process, run
 
 from callboard.pki.contexts import Material, client_context, server_context
 from callboard.tls import command
