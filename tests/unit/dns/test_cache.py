@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import dns.message
 import msgspec
 import pytest
 from tests.harness.dnscase import lines, query
@@ -25,8 +26,6 @@ def front(farm: Farm) -> Responder:
 
 
 def addresses(responder: Responder, name: str, type: str = "A") -> list[str]:
-    import dns.message  # noqa: PLC0415
-
     reply = responder.respond(query(name, type, use_edns=0).to_wire())
     assert isinstance(reply, bytes)
     return [line.split(" ", 4)[-1] for line in lines(dns.message.from_wire(reply).answer)]
@@ -138,8 +137,6 @@ def test_replaced_catalog_is_seen_at_once() -> None:
 
 
 def additional(responder: Responder, name: str) -> list[str]:
-    import dns.message  # noqa: PLC0415
-
     reply = responder.respond(query(name, "SRV", use_edns=0).to_wire())
     assert isinstance(reply, bytes)
     return lines(dns.message.from_wire(reply).additional)
@@ -228,8 +225,6 @@ class NoNode(Uniform):
     ],
 )
 def test_node_that_may_not_be_read_is_in_no_answer(name: str, type: str) -> None:
-    import dns.message  # noqa: PLC0415
-
     farm = article_farm()
     farm.service_on("agent-1", "alias", address="agent-4.node.consul")
     farm.node_at("alias", "agent-4.node.consul")
