@@ -1,10 +1,10 @@
 """What the TLS server for unit tests costs a test: start and stop, beside pytest-httpserver.
 
-Claim: about 50 ms for a CA, a certificate, a server and its end; printed, and no bar. The peer is
-pytest-httpserver with a certificate by trustme, as its documentation has it, in a virtual
-environment of its own in .build. A server
-for each test is not its default (one for all tests of a run), since its end takes half a second.
-Medians of interleaved rounds, without the first of each, which imports.
+Claim: a few milliseconds for a CA, a certificate, a server and its end; printed, and no bar. The
+peer is pytest-httpserver with a certificate by trustme, as its documentation has it, in a virtual
+environment of its own in .build. A server for each test is not its default (one for all tests of a
+run), since its end takes half a second. Medians of interleaved rounds, without the first of each,
+which imports.
 """
 
 from __future__ import annotations
