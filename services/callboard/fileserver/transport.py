@@ -348,8 +348,8 @@ class Transport:
         if self.state is _HANDSHAKE:
             self._shake()
             return
-        if not self._reading:
-            return
+        if not self._reading or self.state >= _LINGERING:
+            return  # called by `resume` for what was there before its connection ended
         size = READ_BYTES if self.state is not _RELAYING else RECORD_BYTES
         while True:
             try:

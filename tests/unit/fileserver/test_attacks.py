@@ -383,6 +383,20 @@ async def test_pipelining_without_reading_takes_no_more_than_a_head(tmp_path: Pa
         assert sum(one.queued for one in server.server.connections) <= 8_000_000
 
 
+async def test_what_follows_a_refused_request_is_read_away_also_behind_a_slow_answer(
+    tmp_path: Path,
+) -> None:
+    limits = Limits(linger_s=3600)
+    async with serving(tmp_path, {"f": b"x" * 8_000_000}, limits=limits) as server:
+        client = await server.connect(limit=1024)
+        first = b"GET /f HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        second = b"POST /f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+        client.send(first + second + b"a" * 60_000)  # some of it decrypted, and not read yet
+        assert b"\r\n\r\nonly GET and HEAD" in await client.rest()
+        client.close()
+        await eventually(lambda: not server.server.connections)
+
+
 async def test_an_old_connection_ends_after_its_answer(tmp_path: Path) -> None:
     limits = Limits(age_s=0.2, idle_s=60, linger_s=0.2)
     async with serving(tmp_path, FILES, limits=limits) as server:
