@@ -14,7 +14,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from callboard.pki.contexts import check_resumed
@@ -127,6 +127,49 @@ class Handshaker:
             self._idle.append(witness)
 
 
+class Handshakes:
+    """Handshakes under way, the oldest first, and no more than so many."""
+
+    def __init__(self, most: int = HANDSHAKES_MAX) -> None:
+        self._most = most
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        """Cancelled to make room; that takes a turn of the loop or two."""
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next ends the oldest: then let the loop turn before it is accepted."""
+        return len(self._tasks) >= self._most
+
+    def begin(self, shaking: Coroutine[Any, Any, None], given_up: Callable[[], None]) -> None:
+        """One more. `given_up` is told when it is cancelled, be it before it began."""
+        if self.full:
+            oldest = next(iter(self._tasks))
+            del self._tasks[oldest]
+            self._ending.add(oldest)
+            oldest.cancel()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.pop(task, None)
+            self._ending.discard(task)
+            if task.cancelled():
+                given_up()
+
+        task = asyncio.get_running_loop().create_task(shaking)
+        self._tasks[task] = None
+        task.add_done_callback(ended)
+
+    async def stop(self) -> None:
+        """Give all up."""
+        tasks = [*self._tasks, *self._ending]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class TlsListener:
     """One listening socket; its connections are TLS before their protocol sees them."""
 
@@ -142,9 +185,8 @@ class TlsListener:
         """`failed` is told the address ("ip:port") and why, for every handshake that fails."""
         self._factory = factory
         self._handshaker = Handshaker(context, timeout_s=timeout_s)
-        self._handshakes_max = handshakes_max
+        self._handshakes = Handshakes(handshakes_max)
         self._failed = failed
-        self._handshakes: dict[asyncio.Task[None], None] = {}
         self._socket: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
 
@@ -173,10 +215,7 @@ class TlsListener:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
-        tasks = list(self._handshakes)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._handshakes.stop()
 
     def _listen(self) -> None:
         assert self._socket is not None
@@ -199,22 +238,25 @@ class TlsListener:
                 loop.remove_reader(self._socket.fileno())
                 self._pause = loop.call_later(EXHAUSTED_PAUSE_S, self._listen)
                 return
-            if len(self._handshakes) >= self._handshakes_max:
-                next(iter(self._handshakes)).cancel()
-            task = loop.create_task(self._adopt(accepted, address))
-            self._handshakes[task] = None
-            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            self._admit(accepted, address)
+            if self._handshakes.full:
+                return
 
-    async def _adopt(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+    def _admit(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         where = f"{host}:{address[1]}"
+
+        def given_up() -> None:
+            accepted.close()
+            self._failed(where, "too many handshakes at once")
+
+        self._handshakes.begin(self._adopt(accepted, where), given_up)
+
+    async def _adopt(self, accepted: socket.socket, where: str) -> None:
         try:
             await self._handshaker.adopt(self._factory, accepted)
         except HandshakeFailed as problem:
             self._failed(where, str(problem))
-        except asyncio.CancelledError:
-            accepted.close()
-            self._failed(where, "too many handshakes at once")
 
 
 async def _send_alert(kept: socket.socket, alert: bytes) -> None:

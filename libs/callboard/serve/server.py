@@ -13,12 +13,13 @@ import resource
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Callable
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from callboard.chassis.logs import RateLimited
-from callboard.pki.accepting import HANDSHAKE_TIMEOUT_S, HANDSHAKES_MAX, Handshaker
+from callboard.pki.accepting import HANDSHAKE_TIMEOUT_S, HANDSHAKES_MAX, Handshaker, Handshakes
 from callboard.serve.connection import Connection
 from callboard.serve.core import Asgi, Core, Observer, Peer
 from callboard.serve.exchange import Dispatcher
@@ -83,7 +84,8 @@ class Server:
         self._core: Core | None = None
         self._listeners: list[socket.socket] = []
         self._accepting: set[int] = set()
-        self._adopting: dict[asyncio.Task[None], None] = {}
+        most = self._connections_max if ssl_context is None else HANDSHAKES_MAX
+        self._adopting = Handshakes(most)
         self._clients: Counter[str] = Counter()
         self._quiet = asyncio.Event()
 
@@ -138,8 +140,7 @@ class Server:
         core.stopping = True
         for listener in self._listeners:
             self._pause(listener)
-        for task in list(self._adopting):
-            task.cancel()
+        await self._adopting.stop()
         for connection in list(core.connections):
             connection.shut()
         self._quiet.clear()
@@ -153,7 +154,7 @@ class Server:
         tasks = list(core.tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._adopting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()
@@ -203,6 +204,8 @@ class Server:
                 core.wheel.add(self._limits.accept_backoff_s, lambda: self._resume(listener))
                 return
             self._admit(core, accepted, (str(address[0]), int(address[1])))
+            if self._adopting.full:
+                return
 
     def _admit(self, core: Core, accepted: socket.socket, peer: Peer) -> None:
         accepted.setblocking(False)
@@ -217,13 +220,20 @@ class Server:
             accepted.close()
             return
         self._clients[client] += 1
-        if self._handshaker is not None and len(self._adopting) >= HANDSHAKES_MAX:
-            next(iter(self._adopting)).cancel()  # the oldest: an honest one takes milliseconds
-        task = core.loop.create_task(self._adopt(core, accepted, peer))
-        self._adopting[task] = None
-        task.add_done_callback(lambda done: self._adopting.pop(done, None))
 
-    async def _adopt(self, core: Core, accepted: socket.socket, peer: Peer) -> None:
+        def failed(reason: str) -> None:
+            self.handshakes_failed += self._handshaker is not None
+            told = {"client": client, "reason": reason}
+            self._failures.log(logging.INFO, client, "connection failed", told)
+            self._forget(client)
+            accepted.close()
+
+        adopting = self._adopt(core, accepted, peer, failed)
+        self._adopting.begin(adopting, lambda: failed("given up"))
+
+    async def _adopt(
+        self, core: Core, accepted: socket.socket, peer: Peer, failed: Callable[[str], None]
+    ) -> None:
         def made() -> Connection:
             return Connection(core, self._config, self._state, peer)
 
@@ -233,12 +243,8 @@ class Server:
                 await self._handshaker.adopt(made, accepted)
             else:
                 await core.loop.connect_accepted_socket(made, accepted)
-        except (OSError, asyncio.CancelledError) as problem:
-            self.handshakes_failed += self._handshaker is not None
-            told = {"client": peer[0], "reason": str(problem) or "given up"}
-            self._failures.log(logging.INFO, peer[0], "connection failed", told)
-            self._forget(peer[0])
-            accepted.close()
+        except OSError as problem:
+            failed(str(problem))
 
     def _lost(self, connection: Connection) -> None:
         self._forget(connection.peer[0])

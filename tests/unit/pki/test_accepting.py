@@ -236,3 +236,21 @@ def test_more_handshakes_than_allowed_end_the_oldest(
                 writer.close()
 
     run(story())
+
+
+def test_handshakes_that_come_all_at_once_are_no_more_than_allowed(
+    run: Callable[..., None], files: Material
+) -> None:
+    async def story() -> None:
+        async with listening(files, timeout_s=60.0, handshakes_max=3) as server:
+            port = server.listener.port
+            silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+            try:
+                await eventually(lambda: len(server.failures) == 47)
+                assert set(server.failures) == {"too many handshakes at once"}
+                assert await asyncio.to_thread(speak, port, client_context(files)) == b"ping"
+            finally:
+                for one in silent:
+                    one.close()
+
+    run(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from tests.harness.eventually import eventually
 from tests.harness.raw_http import RawClient, request_bytes
 from tests.unit.serve.conftest import ParkedWait, starlette_app
 
+from callboard.pki.accepting import HANDSHAKES_MAX
 from callboard.pki.contexts import Material, client_context, server_context
 from callboard.pki.reasons import explain
 from callboard.pki.roles import NOBODY, Peer, names_for
@@ -137,6 +139,23 @@ async def test_many_failing_clients_write_few_lines(
                 writer.close()
             await eventually(lambda: served.server.handshakes_failed == 20)
         assert len([one for one in caplog.records if one.message == "connection failed"]) == 1
+
+
+async def test_silent_clients_that_come_all_at_once_hold_few_slots_and_are_counted_off(
+    tls: Tls,
+) -> None:
+    async with serving(tls) as served:
+        port = served.server.port
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * HANDSHAKES_MAX)]
+        try:
+            await eventually(lambda: served.server.handshakes_failed == 2 * HANDSHAKES_MAX)
+            client = await connect(port, tls.context())
+            assert (await client.request("GET", "/")).status == 200
+        finally:
+            for one in silent:
+                one.close()
+        client.writer.close()
+        await eventually(lambda: not served.server._clients)
 
 
 async def test_parked_request_of_a_client_that_is_judged_anew_is_cut(tls: Tls) -> None:
