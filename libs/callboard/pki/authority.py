@@ -124,7 +124,7 @@ class Authority:
 
     def sign(
         self,
-        asked: x509.CertificateSigningRequest | ec.EllipticCurvePublicKey,
+        public_key: ec.EllipticCurvePublicKey,
         names: Names,
         *,
         now: datetime,
@@ -132,13 +132,14 @@ class Authority:
         purposes: Iterable[x509.ObjectIdentifier] = (SERVER_AUTH, CLIENT_AUTH),
         common_name: str = "",
     ) -> x509.Certificate:
-        """A leaf for `names`, verified and recorded. Of a request only the key is taken.
+        """A leaf for `names`, verified and recorded.
 
         Raises Refused (OutsideConstraints among them) before anything is signed, OSError when the
         record cannot be written: then the certificate is not handed out.
         """
         purposes = tuple(purposes)
-        public_key = _public_key(asked)
+        if not isinstance(public_key.curve, ec.SECP256R1):
+            raise Refused("a key on P-256 (ECDSA) is wanted")
         self._check_dates(now)
         self._check_names(names)
         self._check_key(public_key)
@@ -293,19 +294,6 @@ class Authority:
 
 def _places(directory: Path, name: str) -> tuple[Path, Path]:
     return directory / f"{name}.pem", directory / f"{name}-key.pem"
-
-
-def _public_key(
-    asked: x509.CertificateSigningRequest | ec.EllipticCurvePublicKey,
-) -> ec.EllipticCurvePublicKey:
-    key = asked
-    if isinstance(asked, x509.CertificateSigningRequest):
-        if not asked.is_signature_valid:
-            raise Refused("the signing request is not signed with its own key")
-        key = asked.public_key()  # type: ignore[assignment]  # its kind is looked at below
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Refused("a key on P-256 (ECDSA) is wanted")
-    return key
 
 
 def _serial(path: Path) -> int | None:

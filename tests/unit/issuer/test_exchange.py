@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509 import CertificateSigningRequestBuilder, Name
+from cryptography.x509 import CertificateSigningRequestBuilder, Name, load_der_x509_csr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +42,14 @@ def test_a_damaged_request_is_refused_or_still_signed_by_its_own_key(at: int, fl
     except BadRequest:
         return
     assert found == read_request(GOOD)
+
+
+def test_a_request_that_its_key_did_not_sign_is_refused() -> None:
+    made = request(new_key(), "x", Names(dns=("hub-1",)))
+    der = bytearray(made.public_bytes(serialization.Encoding.DER))
+    der[der.index(b"hub-1")] = ord("p")
+    with pytest.raises(BadRequest, match="not signed with its own key"):
+        read_request(pem(load_der_x509_csr(bytes(der))))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.harness.certified import CA, PERMITTED, today
 
@@ -87,15 +86,6 @@ def test_a_leaf_has_the_names_and_the_record_has_the_leaf(tmp_path: Path) -> Non
     assert [one.certificate for one in Authority.load(tmp_path).issued()] == [leaf]
 
 
-def test_of_a_request_only_the_key_is_taken(tmp_path: Path) -> None:
-    made = make(tmp_path)
-    key = certificates.new_key()
-    asked = certificates.request(key, "root", names_for("server", "agent-1"))
-    leaf = made.sign(asked, HUB, now=NOW)
-    assert verification.names_of(leaf) == HUB
-    assert verification.common_name(leaf.subject) == "hub-1"
-
-
 @pytest.mark.parametrize(
     "names",
     [
@@ -139,17 +129,6 @@ def test_keys_of_other_kinds_are_refused(tmp_path: Path) -> None:
     other = ec.generate_private_key(ec.SECP384R1())
     with pytest.raises(Refused, match="P-256"):
         make(tmp_path).sign(other.public_key(), HUB, now=NOW)
-
-
-def test_a_request_that_its_key_did_not_sign_is_refused(tmp_path: Path) -> None:
-    der = bytearray(
-        certificates.request(certificates.new_key(), "x", HUB).public_bytes(
-            serialization.Encoding.DER
-        )
-    )
-    der[der.index(b"hub-1")] = ord("p")
-    with pytest.raises(Refused, match="not signed with its own key"):
-        make(tmp_path).sign(x509.load_der_x509_csr(bytes(der)), HUB, now=NOW)
 
 
 def test_a_foreign_key_is_refused(tmp_path: Path) -> None:
