@@ -16,7 +16,6 @@ from make.programs import ROOT
 
 from callboard.pki import constraints, reading, verification
 from callboard.pki.certificates import fingerprint
-from callboard.pki.roles import Names
 from callboard.tls import command
 
 CA = "consul-agent-ca.pem"
@@ -54,7 +53,9 @@ def _problem(public_host: str) -> str:
     found = reading.read_certificate(Path(CA))
     if found.not_valid_after_utc < datetime.now(UTC):
         return f"{CA} expired on {verification.moment(found.not_valid_after_utc)}"
-    if constraints.outside(_names(public_host), constraints.constraints_of(found)):
+    if constraints.outside(
+        constraints.names_of_host(public_host), constraints.constraints_of(found)
+    ):
         return f"{CA} was made without PUBLIC_HOST={public_host}, and cannot be changed"
     return ""
 
@@ -69,18 +70,11 @@ def _certificate(public_host: str) -> list[str]:
     if not verification.issued_by(found, reading.read_certificate(Path(CA))):
         raise verification.NotAccepted(f"{CERTIFICATE} is not from {CA}")
     life = found.not_valid_after_utc - found.not_valid_before_utc
-    held, wanted = verification.names_of(found), _names(public_host)
+    held, wanted = verification.names_of(found), constraints.names_of_host(public_host)
     has_all = set(wanted.dns) <= set(held.dns) and set(wanted.addresses) <= set(held.addresses)
     if has_all and datetime.now(UTC) < found.not_valid_before_utc + life * RENEW_AT:
         return []
     return ["renew", CERTIFICATE]
-
-
-def _names(public_host: str) -> Names:
-    network = constraints.network_of(public_host) if public_host else None
-    if network is not None:
-        return Names(addresses=(network.network_address,))
-    return Names(dns=(constraints.checked_name(public_host),) if public_host else ())
 
 
 def _tell(directory: Path, seen: str) -> None:

@@ -71,6 +71,18 @@ def checked_name(text: str) -> str:
     return name
 
 
+def names_of_host(host: str) -> Names:
+    """What a certificate carries for a host that is given as a name or an address; nothing for "".
+
+    Raises ValueError when it is neither.
+    """
+    if not host:
+        return Names()
+    if network_of(host) is None:
+        return Names(dns=(checked_name(host),))
+    return Names(addresses=(ipaddress.ip_address(host.strip("[]")),))
+
+
 def constraints_of(certificate: x509.Certificate) -> Constraints | None:
     """What a CA certificate permits; None when it has no constraints.
 

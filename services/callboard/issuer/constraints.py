@@ -11,37 +11,22 @@ import json
 from pathlib import Path
 
 from callboard.files import replace
-from callboard.issuer.settings import IssuerSettings, Network
+from callboard.issuer.settings import IssuerSettings
 from callboard.pki.certificates import Constraints
+from callboard.pki.constraints import LOOPBACK, constraints_for
 
 WANTED = "wanted.json"
 """Constraints for the next CA: {"dns": [...], "networks": [...]}."""
 
-LOOPBACK: tuple[Network, ...] = (
-    ipaddress.ip_network("127.0.0.0/8"),
-    ipaddress.ip_network("::1/128"),
-)
-
-
-def public_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """A public host that is an address; None for a name."""
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
-
 
 def wanted(settings: IssuerSettings) -> Constraints:
     """The constraints that fit these settings."""
-    dns = [settings.domain, "localhost", *settings.programs]
-    networks: list[Network] = [*LOOPBACK, *settings.networks]
-    if settings.public_host:
-        address = public_address(settings.public_host)
-        if address is None:
-            dns.append(settings.public_host)
-        else:
-            networks.append(ipaddress.ip_network(address))
-    return Constraints(tuple(dict.fromkeys(dns)), tuple(dict.fromkeys(networks)))
+    host = [settings.public_host] if settings.public_host else []
+    return constraints_for(
+        settings.domain,
+        networks=(*LOOPBACK, *settings.networks),
+        additional=(*settings.programs, *host),
+    )
 
 
 def write_wanted(directory: Path, constraints: Constraints) -> None:

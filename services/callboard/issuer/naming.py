@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from callboard.issuer.constraints import public_address
 from callboard.issuer.exchange import allowed
 from callboard.issuer.settings import IssuerSettings
 from callboard.pki.certificates import Constraints
-from callboard.pki.constraints import outside
+from callboard.pki.constraints import names_of_host, outside
 from callboard.pki.roles import Address, Names, names_for
 
 PUBLIC = "fileserver"
@@ -29,23 +28,17 @@ def named(
     says what a program is; the CA that does not permit it refuses to sign.
     """
     role = settings.programs[program]
-    dns: list[str] = []
-    addresses = list(allowed(asked, settings.networks))
-    if role == PUBLIC and settings.public_host:
-        address = public_address(settings.public_host)
-        if address is None:
-            dns.append(settings.public_host)
-        else:
-            addresses.append(address)
+    host = names_of_host(settings.public_host if role == PUBLIC else "")
+    addresses = (*allowed(asked, settings.networks), *host.addresses)
     names = names_for(
         role,
         program,
         datacenter=settings.datacenter,
         domain=settings.domain,
-        dns=dns,
+        dns=host.dns,
         addresses=addresses,
     )
-    dispensable = {program, *dns, *map(str, addresses)}
+    dispensable = {program, *host.dns, *map(str, addresses)}
     left_out = tuple(one for one in outside(names, constraints) if one in dispensable)
     kept = Names(
         tuple(one for one in names.dns if one not in left_out),

@@ -104,19 +104,13 @@ def _create(parsed: Parsed) -> int:
 
 def additional_names(parsed: Parsed) -> tuple[list[str], list[Address]]:
     """What -additional-dnsname, -additional-ipaddress and -public-host add. Raises UsageError."""
-    dns: list[str] = []
-    addresses: list[Address] = []
     try:
-        dns += [constraints.checked_name(one) for one in parsed.values("additional-dnsname")]
-        addresses += [ipaddress.ip_address(one) for one in parsed.values("additional-ipaddress")]
-        host = parsed.text("public-host")
-        if host and constraints.network_of(host) is not None:
-            addresses.append(ipaddress.ip_address(host.strip("[]")))
-        elif host:
-            dns.append(constraints.checked_name(host))
+        dns = [constraints.checked_name(one) for one in parsed.values("additional-dnsname")]
+        addresses = [ipaddress.ip_address(one) for one in parsed.values("additional-ipaddress")]
+        host = constraints.names_of_host(parsed.text("public-host"))
     except ValueError as problem:
         raise UsageError(str(problem)) from problem
-    return dns, addresses
+    return [*dns, *host.dns], [*addresses, *host.addresses]
 
 
 def _kind_and_names(parsed: Parsed) -> tuple[str, Names]:
