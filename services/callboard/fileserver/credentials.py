@@ -8,6 +8,7 @@ during the handshake does not change whom the first one asked for.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Sequence
@@ -69,10 +70,14 @@ class Credentials:
         """The first certificate's files; CAs and lists are the same for all."""
         return self._materials[0]
 
-    @property
-    def keys(self) -> tuple[Path, ...]:
-        """The private keys' files."""
-        return tuple(material.key for material in self._materials)
+    def key_inodes(self) -> frozenset[tuple[int, int]]:
+        """(device, inode) of the private keys' files, as they are now."""
+        found = set()
+        for material in self._materials:
+            with contextlib.suppress(OSError):
+                stat = material.key.stat()
+                found.add((stat.st_dev, stat.st_ino))
+        return frozenset(found)
 
     def look(self) -> bool:
         """Take changed files in; whether that was so. Never raises: the log tells."""

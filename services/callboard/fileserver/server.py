@@ -283,13 +283,19 @@ class Server:
             await asyncio.sleep(took_s * 3)
 
     async def _read_folder(self) -> None:
-        table = await asyncio.to_thread(self.folder.read)
+        table = await asyncio.to_thread(self._read_table)
         if table is not None:
             self.table = table
             log.info(
                 "the folder is read",
                 extra={"paths": len(table.paths), "memory_bytes": table.memory_bytes},
             )
+
+    def _read_table(self) -> Table | None:
+        """In a thread. A key that was replaced has another inode, and its old one may be a page's
+        by now."""
+        self.folder.hidden = self.credentials.key_inodes()
+        return self.folder.read()
 
 
 def address_group(address: str) -> str:

@@ -6,7 +6,6 @@ the folder, and last the listener. The stop is the reverse; answers on their way
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -91,7 +90,6 @@ class Fileserver:
             spa=settings.spa,
             listings=settings.listings,
             csp=settings.csp,
-            hidden=_identities(credentials),
         )
         server = self.server = Server(
             folder,
@@ -196,16 +194,6 @@ def _states(server: Server) -> dict[Labels, float]:
     for transport in server.connections:
         found[transport.state.name.lower(),] += 1
     return found
-
-
-def _identities(credentials: Credentials) -> frozenset[tuple[int, int]]:
-    """(device, inode) of the keys."""
-    found = set()
-    for path in credentials.keys:
-        with contextlib.suppress(OSError):
-            stat = path.stat()
-            found.add((stat.st_dev, stat.st_ino))
-    return frozenset(found)
 
 
 def _stopper(access: AccessLog) -> Callable[[], Awaitable[None]]:

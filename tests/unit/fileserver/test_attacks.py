@@ -148,6 +148,22 @@ async def test_a_key_in_the_root_is_not_served_under_any_path(tmp_path: Path) ->
         assert b"key" not in (await server.get("/a/")).body
 
 
+async def test_a_page_may_have_the_inode_that_a_key_had(tmp_path: Path) -> None:
+    root = tmp_path / "www"
+    root.mkdir()
+    issuing = Issuing(root)
+    pair = issuing.pair("server")
+    async with serving(tmp_path, FILES, issuing=issuing, pairs=[pair]) as server:
+        page = pair[1].rename(root / "page.html")
+        issuing.pair("server")
+        page.write_bytes(b"<p>page")
+        (root / "hard.txt").hardlink_to(pair[1])
+        await server.looked()
+        assert (await server.get("/page.html")).body == b"<p>page"
+        assert (await server.get("/hard.txt")).status == 404
+        assert server.server.folder.hidden == {(pair[1].stat().st_dev, pair[1].stat().st_ino)}
+
+
 async def test_a_path_of_a_browser_is_found_in_every_harmless_spelling(tmp_path: Path) -> None:
     async with serving(tmp_path, {"a b/é.txt": b"x", "c+d~.txt": b"y"}) as server:
         for path in (
