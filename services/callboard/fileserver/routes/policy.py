@@ -30,6 +30,9 @@ a name for hub and gateway: Mercure's subscriptions have topics (https%3A%2F%2Fâ
 
 RESOURCE = b"/.well-known/oauth-protected-resource"
 """RFC 9728: the metadata of a resource at /hub/x lies at RESOURCE + /hub/x."""
+_RESOURCE_HUB = RESOURCE + b"/hub"
+
+_PREFIXES = ((b"/hub", b"/hub/", HUB), (b"/media", b"/media/", GATEWAY))
 
 ANSWER_S = 120.0
 """Until an answer begins, from the last byte of the request."""
@@ -114,15 +117,14 @@ def _forward(head: Head) -> Forward | None:
         raw = b"raw" in asked and head.decoded.startswith(b"/v1/kv/")
         answer_s = ANSWER_S if _BLOCKING.isdisjoint(asked) else BLOCKING_S
         return Forward(AGENT, target, b"", plain_text=raw, answer_s=answer_s)
-    websocket = head.upgrade == b"websocket" and head.method == b"GET" and not head.has_body
-    for prefix, service in ((b"/hub", HUB), (b"/media", GATEWAY)):
-        if path == prefix or path.startswith(prefix + b"/"):
+    for prefix, below, service in _PREFIXES:
+        if path == prefix or path.startswith(below):
+            websocket = head.upgrade == b"websocket" and head.method == b"GET" and not head.has_body
             rest = target[len(prefix) :]
             rest = rest if rest[:1] == b"/" else b"/" + rest
             return Forward(service, rest, prefix, websocket=websocket)
-    named = RESOURCE + b"/hub"
-    if path == named or path.startswith(named + b"/"):
-        return Forward(HUB, RESOURCE + target[len(named) :], b"/hub")
+    if path == _RESOURCE_HUB or path.startswith(_RESOURCE_HUB + b"/"):
+        return Forward(HUB, RESOURCE + target[len(_RESOURCE_HUB) :], b"/hub")
     return None
 
 
