@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from callboard.catalog.discovery import HealthEntry
+from callboard.chassis.listeners import default_port
 from callboard.fileserver.routes.policy import AGENT
 
 SHUNNED_S = 5.0
@@ -123,9 +124,7 @@ class Instances:
         )
 
 
-def agents_of(
-    catalog: Sequence[str], service_domain: str, *, http_port: int = 8500, https_port: int = 8501
-) -> tuple[Instance, ...]:
+def agents_of(catalog: Sequence[str], service_domain: str) -> tuple[Instance, ...]:
     """The agents that URLs name. Raises ValueError for what is no http or https URL."""
     found = []
     for url in catalog:
@@ -137,7 +136,7 @@ def agents_of(
             Instance(
                 name="agent",
                 host=parts.hostname,
-                port=parts.port or (https_port if secure else http_port),
+                port=parts.port or default_port(AGENT, parts.scheme),
                 secure=secure,
                 server_name=f"{AGENT}.{service_domain}" if secure else "",
             )
