@@ -26,6 +26,9 @@ REFUSED = -1
 PRIVATE = 0
 PUBLIC = 1
 
+HSTS = b"Strict-Transport-Security: max-age=31536000\r\n"
+"""Told where the Host is PUBLIC."""
+
 
 class Hosts:
     """The names we answer to."""

@@ -23,7 +23,7 @@ from callboard.fileserver.connection import CLOSE, KEEP_1_0, Connection
 from callboard.fileserver.credentials import Credentials
 from callboard.fileserver.entries import Table, security_fields
 from callboard.fileserver.folder import Folder, FolderError
-from callboard.fileserver.guards import Hosts
+from callboard.fileserver.guards import HSTS, Hosts
 from callboard.fileserver.head import Heads
 from callboard.fileserver.limits import Limits
 from callboard.fileserver.ports import Router
@@ -43,7 +43,6 @@ LOOK_S = 2.0
 """Between two looks at the folder and the certificates, at least."""
 LOOK_SHARE = 20
 """A look may take one in this many seconds, so a large folder is looked at less often."""
-HSTS = "Strict-Transport-Security: max-age=31536000\r\n"
 
 
 class Server:
@@ -157,8 +156,8 @@ class Server:
             connection = {CLOSE: "Connection: close\r\n", KEEP_1_0: "Connection: keep-alive\r\n"}
             made = self._prefixes[key] = (
                 f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\n"
-                f"{connection.get(mode, '')}{HSTS if public else ''}"
-            ).encode()
+                f"{connection.get(mode, '')}"
+            ).encode() + (HSTS if public else b"")
         return made
 
     def forget(self, transport: Transport) -> None:

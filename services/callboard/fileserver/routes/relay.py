@@ -7,15 +7,20 @@ cannot do harm: nothing of it was sent, or it only reads.
 from __future__ import annotations
 
 import asyncio
+import http
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from callboard.chassis.logs import RateLimited
+from callboard.fileserver.guards import HSTS
 from callboard.fileserver.head import Head
 from callboard.fileserver.ports import ClientConnection, Relayed
 from callboard.fileserver.routes.carrying import Carrying, Sent, pump, tunnel
 from callboard.fileserver.routes.framing import BadBody, Chunked, UntilClose
 from callboard.fileserver.routes.heads import (
+    NOSNIFF,
+    SANDBOX,
+    TEXT,
     AnswerHead,
     BadAnswer,
     answer_head,
@@ -31,14 +36,6 @@ from callboard.fileserver.routes.upstream import Upstream
 ATTEMPTS = 2
 INTERIM_MAX = 16
 """Answers before the answer (1xx)."""
-HSTS = b"Strict-Transport-Security: max-age=31536000\r\n"
-
-_REASONS = {
-    400: b"Bad Request",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
 
 
 class Failed(OSError):
@@ -311,15 +308,16 @@ def _public(problem: Failed) -> str:
 def _said(status: int, text: str, *, close: bool, method: bytes) -> bytes:
     """An answer of our own."""
     body = text.encode("ascii", "replace") + b"\n"
-    return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-        b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\n"
-        b"Cache-Control: no-store\r\n%b%b\r\n%b"
-    ) % (
-        status,
-        _REASONS[status],
-        len(body),
+    lines = [
+        b"HTTP/1.1 %d %b\r\n" % (status, http.HTTPStatus(status).phrase.encode()),
+        TEXT,
+        b"Content-Length: %d\r\n" % len(body),
+        NOSNIFF,
+        SANDBOX,
+        b"Cache-Control: no-store\r\n",
         b"Retry-After: 1\r\n" if status >= 500 else b"",
         b"Connection: close\r\n" if close else b"",
+        b"\r\n",
         b"" if method == b"HEAD" else body,
-    )
+    ]
+    return b"".join(lines)
