@@ -33,6 +33,7 @@ from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.logs import RateLimited
 from callboard.pki.contexts import Material, server_context
 from callboard.pki.live import POLL_S, LiveIdentity
+from callboard.pki.reasons import explain_files
 from callboard.pki.roles import Address, Names
 
 if TYPE_CHECKING:
@@ -357,11 +358,12 @@ async def open_identity(
         asked = tuple(ipaddress.ip_address(address) for address in addresses)
         exchange = Exchange(settings.directory, settings.exchange, node, asked)
         await obtain(exchange)
+    files = material(settings)
     try:
-        live = LiveIdentity(material(settings))
-        server_context(live.material, client=ssl.CERT_REQUIRED)
+        live = LiveIdentity(files)
+        server_context(files, client=ssl.CERT_REQUIRED)
     except (OSError, ValueError) as problem:
-        raise StartRefused(f"identity: {_words(problem, settings)}") from problem
+        raise StartRefused(f"identity: {explain_files(problem, files)}") from problem
     keeper = Keeper(live, exchange, metrics)
     life.on_reload(keeper.look)
     life.own(keeper.follow(), "identity")
@@ -403,17 +405,3 @@ def lists_term(body: bytes) -> Term:
 
 def _days_left(term: Term | None) -> float:
     return (term[1] - datetime.now(UTC)).total_seconds() / 86400 if term else float("nan")
-
-
-def _words(problem: Exception, settings: IdentitySettings) -> str:
-    """Why the files do not load; names those that are at fault."""
-    files = material(settings)
-    if isinstance(problem, ssl.SSLError):
-        if problem.reason == "KEY_VALUES_MISMATCH":
-            return f"{files.certificate} and {files.key} are no pair: the key is another's"
-        named = ", ".join(str(path) for path in files.files())
-        return f"{named}: {problem.reason or problem}"
-    if isinstance(problem, FileNotFoundError):
-        missing = [str(path) for path in files.files() if not path.exists()]
-        return f"no file {', '.join(missing) or problem}"
-    return str(problem)

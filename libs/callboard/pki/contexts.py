@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def server_context(
     """A listener's context; `client` says whether it asks for the other side's certificate.
 
     Raises OSError (ssl.SSLError among them) for files that cannot be read or do not match, and
-    ValueError when client certificates are asked for without `material.authorities`.
+    ValueError for a key with a passphrase, and when client certificates are asked for without
+    `material.authorities`. `callboard.pki.reasons` puts either into words.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _load(context, material)
@@ -93,11 +95,20 @@ def client_context(material: Material, *, alpn: tuple[str, ...] = ()) -> ssl.SSL
     return context
 
 
+def _no_passphrase(key: Path) -> Callable[[], str]:
+    """What OpenSSL asks instead of the terminal, which would stop the whole program."""
+
+    def refuse() -> str:
+        raise ValueError(f"{key}: the private key has a passphrase; one without is wanted")
+
+    return refuse
+
+
 def _load(context: ssl.SSLContext, material: Material) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_cert_chain(material.certificate, material.key)
+    context.load_cert_chain(material.certificate, material.key, _no_passphrase(material.key))
     if material.authorities is not None:
         context.load_verify_locations(material.authorities)
     if material.revoked is not None:

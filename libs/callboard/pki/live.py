@@ -8,13 +8,14 @@ are not touched. When the new files do not load the old context stays, and the l
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from callboard.pki.contexts import Material, client_context, server_context
+from callboard.pki.reasons import explain_files
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class LiveIdentity:
 
     def __init__(self, material: Material) -> None:
         self.material = material
+        self._check_there()
         self._contexts: list[tuple[LiveContext, Callable[[], ssl.SSLContext]]] = []
         self._signature = self._look()
         self._refused: Signature | None = None
@@ -75,15 +77,16 @@ class LiveIdentity:
 
     def look(self) -> bool:
         """Take changed files in; whether that was so. Never raises: the log tells."""
+        seen = self._look()
+        if seen in (self._signature, self._refused):
+            return False
         try:
-            seen = self._look()
-            if seen in (self._signature, self._refused):
-                return False
+            self._check_there()
             fresh = [make() for _, make in self._contexts]
         except (OSError, ValueError) as problem:
-            if self._refused is None or self._refused != self._try_look():
-                log.warning("certificate files not taken, the old ones stay: %s", problem)
-                self._refused = self._try_look()
+            self._refused = seen
+            why = explain_files(problem, self.material)
+            log.warning("certificate files not taken, the old ones stay: %s", why)
             return False
         for (live, _), context in zip(self._contexts, fresh, strict=True):
             live.current = context
@@ -92,23 +95,24 @@ class LiveIdentity:
         log.info("certificate files taken anew: %s", self.material.certificate)
         return True
 
-    async def follow(self, period_s: float = POLL_S) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(period_s)
-            self.look()
-
     def _keep(self, make: Callable[[], ssl.SSLContext]) -> LiveContext:
         live = LiveContext(make())
         self._contexts.append((live, make))
         return live
 
-    def _look(self) -> Signature:
-        stats = [path.stat() for path in self.material.files()]
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+    def _check_there(self) -> None:
+        """Raise OSError for a file that is gone: where no context was made, none says so."""
+        for path in self.material.files():
+            path.stat()
 
-    def _try_look(self) -> Signature | None:
-        try:
-            return self._look()
-        except OSError:
-            return None
+    def _look(self) -> Signature:
+        """What stat says of each file; zeros for one that is not there."""
+        return tuple(map(_seen, self.material.files()))
+
+
+def _seen(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size

@@ -1,4 +1,4 @@
-"""Why a TLS handshake failed, in words for a log and for the other side's operator.
+"""Why a TLS handshake failed, or files do not load, in words for a log and for operators.
 
 OpenSSL's reasons are names of its own ("TLSV13_ALERT_CERTIFICATE_REQUIRED"); what an operator can
 act upon is said here, the rest is passed on in lower case. Only the standard library.
@@ -7,6 +7,8 @@ act upon is said here, the rest is passed on in lower case. Only the standard li
 from __future__ import annotations
 
 import ssl
+
+from callboard.pki.contexts import Material
 
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
@@ -43,6 +45,23 @@ def explain(problem: BaseException) -> str:
     if isinstance(problem, ConnectionResetError):
         return "closed by the other side"
     return str(problem) or type(problem).__name__
+
+
+def explain_files(problem: Exception, files: Material) -> str:
+    """Why contexts cannot be made from a program's files; names those that are at fault."""
+    named = ", ".join(map(str, files.files()))
+    if isinstance(problem, ssl.SSLError):
+        if problem.reason == "KEY_VALUES_MISMATCH":
+            return f"{files.certificate} and {files.key} are no pair: the key is another's"
+        if problem.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"):
+            return f"no certificate or revocation list in {files.authorities} or {files.revoked}"
+        return f"{named}: {problem.reason or problem}"
+    if isinstance(problem, FileNotFoundError):
+        missing = [str(path) for path in files.files() if not path.exists()]
+        return f"no file {', '.join(missing) or problem}"
+    if isinstance(problem, OSError) and problem.filename is None:
+        return f"{named}: {problem.strerror or problem}"  # of those that OpenSSL read
+    return str(problem)
 
 
 def _spoken(name: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from cryptography import x509
 
 from callboard.pki.contexts import Material, server_context
+from callboard.pki.reasons import explain_files
 
 log = logging.getLogger(__name__)
 
@@ -171,27 +172,12 @@ def _context(material: Material) -> ssl.SSLContext:
     client = ssl.CERT_NONE if material.authorities is None else ssl.CERT_REQUIRED
     try:
         return server_context(material, client=client, alpn=("http/1.1",))
-    except ssl.SSLError as problem:
-        if problem.reason == "KEY_VALUES_MISMATCH":
-            text = f"{material.certificate} and {material.key} are no pair: the key is another's"
-        elif problem.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"):
-            text = (
-                f"no certificate or revocation list in {material.authorities} or {material.revoked}"
-            )
-        else:
-            text = f"{material.certificate}, {material.key}: {problem.reason or problem}"
-        raise CredentialsError(text) from None
-    except FileNotFoundError:
-        missing = [path for path in material.files() if not path.exists()]
-        raise CredentialsError(
-            f"no file {missing[0] if missing else material.authorities}"
-        ) from None
     except (OSError, ValueError) as problem:
-        raise CredentialsError(str(problem)) from None
+        raise CredentialsError(explain_files(problem, material)) from None
 
 
 def _check_key(material: Material) -> None:
-    """OpenSSL would ask the terminal for a password, and says little of what is no key."""
+    """OpenSSL says little of what is no key."""
     path = material.key
     try:
         body = path.read_bytes()
@@ -199,8 +185,6 @@ def _check_key(material: Material) -> None:
         raise CredentialsError(f"no private key {path}: {_how(material)}") from None
     except OSError as problem:
         raise CredentialsError(f"the private key {path}: {problem.strerror}") from None
-    if b"ENCRYPTED" in body:
-        raise CredentialsError(f"the private key {path} has a password: give one without")
     if b"PRIVATE KEY-----" not in body:
         raise CredentialsError(f"{path} is no private key in PEM")
 

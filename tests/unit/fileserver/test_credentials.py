@@ -59,7 +59,7 @@ def test_a_key_with_a_password_is_told_and_nobody_is_asked(tmp_path: Path) -> No
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"x"),
     )
-    assert "has a password" in refusal(certificate, put(tmp_path / "locked", locked))
+    assert "has a passphrase" in refusal(certificate, put(tmp_path / "locked", locked))
 
 
 def test_clients_files_that_are_none_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from tests.harness.certified import CA, Leaf, material, today
 from tests.harness.memory_tls import connect
 
@@ -193,3 +193,22 @@ def _without_identifiers(ca: CA) -> Leaf:
         .sign(ca.key, hashes.SHA256())
     )
     return Leaf(made, key)
+
+
+def test_a_key_with_a_passphrase_is_told_and_nobody_is_asked(files: Material) -> None:
+    """OpenSSL would ask the terminal, and the whole program would wait for its answer."""
+    held = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    for form in (
+        serialization.PrivateFormat.PKCS8,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+    ):
+        files.key.write_bytes(
+            held.private_bytes(
+                serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret")
+            )
+        )
+        for context in (server_context, client_context):
+            with pytest.raises(
+                ValueError, match=r"leaf-key\.pem: the private key has a passphrase"
+            ):
+                context(files)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.pki.reasons import explain
+from callboard.pki.contexts import Material
+from callboard.pki.reasons import explain, explain_files
+
+FILES = Material(Path("a.pem"), Path("a.key"), Path("ca.pem"), Path("crl.pem"))
 
 
 def failed(reason: str) -> ssl.SSLError:
@@ -57,3 +61,19 @@ def test_other_ends_are_told(problem: Exception, text: str) -> None:
 @given(st.text())
 def test_any_reason_is_told_somehow(reason: str) -> None:
     assert explain(failed(reason))
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (failed("KEY_VALUES_MISMATCH"), "a.pem and a.key are no pair: the key is another's"),
+        (failed("NO_START_LINE"), "no certificate or revocation list in ca.pem or crl.pem"),
+        (failed("EE_KEY_TOO_SMALL"), "a.pem, a.key, ca.pem, crl.pem: EE_KEY_TOO_SMALL"),
+        (FileNotFoundError(2, "gone"), "no file a.pem, a.key, ca.pem, crl.pem"),
+        (PermissionError(13, "denied"), "a.pem, a.key, ca.pem, crl.pem: denied"),
+        (PermissionError(13, "denied", "a.key"), "[Errno 13] denied: 'a.key'"),
+        (ValueError("as it was said"), "as it was said"),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_load_are_named(problem: Exception, text: str) -> None:
+    assert explain_files(problem, FILES) == text
