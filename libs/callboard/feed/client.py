@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from callboard.chassis.logs import RateLimited
+from callboard.feed.connector import AgentConnector
 from callboard.feed.copy import CatalogCopy, FeedSession
 from callboard.feed.wire import FORMAT, FeedError, FrameReader, Heartbeat
 
@@ -75,13 +76,13 @@ class FeedClient:
         self._settings = settings or FollowSettings()
         self._tls = tls
         self._headers = dict(headers or {})
-        self._local = (source, 0) if source else None
+        self._source = source
         self._rng = rng or random.Random()
         self._limited = RateLimited(log, UNREACHABLE_LOG_INTERVAL_S)
         self._turn: list[str] = []
         self._last = ""
         self._left_at = float("-inf")
-        self._response: aiohttp.ClientResponse | None = None
+        self._connector: AgentConnector | None = None
         self.connected_to = ""
         """The URL that is being followed; "" while none is."""
         self.last_error = ""
@@ -96,10 +97,8 @@ class FeedClient:
             sock_connect=settings.connect_timeout_s,
             sock_read=settings.silence_timeout_s,
         )
-        connector = aiohttp.TCPConnector(
-            ssl=self._tls if self._tls is not None else True, local_addr=self._local
-        )
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        self._connector = AgentConnector(self._tls, self._source)
+        async with aiohttp.ClientSession(timeout=timeout, connector=self._connector) as session:
             failures = 0
             while True:
                 address = self._next()
@@ -136,26 +135,18 @@ class FeedClient:
                 if response.status != 200:
                     text = (await response.content.read(200)).decode("utf-8", "replace").strip()
                     raise LeftAgent(f"{response.status} {text}")
-                self.connected_to, self._response = address, response
+                self.connected_to = address
                 await self._read(response, feed)
         except (aiohttp.ClientError, OSError, TimeoutError, FeedError, LeftAgent) as problem:
             self._lost(address, feed, problem)
         finally:
-            self.connected_to, self._response = "", None
+            self.connected_to = ""
         return feed.complete
 
     def judge(self, judge: Callable[[bytes], str | None]) -> None:
         """Leave an agent whose certificate (DER) is not accepted any more."""
-        connection = self._response.connection if self._response is not None else None
-        transport = connection.transport if connection is not None else None
-        end = transport.get_extra_info("ssl_object") if transport is not None else None
-        reason = judge(end.getpeercert(True) or b"") if end is not None else None
-        if reason is not None and self._response is not None:
-            log.warning(
-                "an agent is left: its certificate is not accepted any more",
-                extra={"address": self.connected_to, "reason": reason},
-            )
-            self._response.close()
+        if self._connector is not None:
+            self._connector.judge(judge)
 
     def _lost(self, address: str, feed: FeedSession, problem: Exception) -> None:
         self.switches += 1

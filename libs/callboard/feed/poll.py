@@ -15,11 +15,12 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 
 from callboard.chassis.logs import RateLimited
+from callboard.feed.connector import AgentConnector
 from callboard.feed.copy import CatalogCopy
 from callboard.feed.mirror import (
     FIRST_PARALLEL,
@@ -59,10 +60,11 @@ class PollClient:
         self._settings = settings or PollSettings()
         self._tls = tls
         self._headers = dict(headers or {})
-        self._local = (source, 0) if source else None
+        self._source = source
         self._rng = rng or random.Random()
         self._limited = RateLimited(log, FAILURE_LOG_INTERVAL_S)
         self._history = History("")
+        self._connector: AgentConnector | None = None
         self.connected_to = ""
         self.last_error = ""
         self.switches = 0
@@ -70,11 +72,8 @@ class PollClient:
     async def run(self) -> None:
         """Follow for ever, one server at a time; cancel to stop."""
         settings = self._settings
-        connector = aiohttp.TCPConnector(
-            ssl=self._tls if self._tls is not None else True,
-            local_addr=self._local,
-            limit=PARKED_MAX + FIRST_PARALLEL,
-        )
+        limit = PARKED_MAX + FIRST_PARALLEL
+        self._connector = connector = AgentConnector(self._tls, self._source, limit=limit)
         self._history = History.of_image(self._copy.epoch) or self._new_history()
         async with aiohttp.ClientSession(connector=connector, headers=self._headers) as session:
             failures = 0
@@ -93,6 +92,11 @@ class PollClient:
                 self.connected_to = ""
                 longest = min(settings.retry_max_s, settings.retry_min_s * 2 ** min(failures, 8))
                 await asyncio.sleep(self._rng.uniform(settings.retry_min_s, longest))
+
+    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+        """Leave a server whose certificate (DER) is not accepted any more."""
+        if self._connector is not None:
+            self._connector.judge(judge)
 
     def _new_history(self) -> History:
         return History(f"{History.PREFIX}{self._rng.getrandbits(64):016x}")

@@ -81,7 +81,7 @@ class Nameserver:
             await self._start_health(life)
             await self.view.start()
             life.on_stop("view", self.view.stop)
-            judge_standing(life, self._identity, self.view.judge)
+            judge_standing(life, self._identity, self.view.follower.judge)
             await self.dns.start()
             life.on_stop("dns", self._stop_dns)
         except OSError as problem:

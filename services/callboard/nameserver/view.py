@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from callboard.catalog.changes import Change
@@ -49,11 +49,6 @@ class CatalogView:
         self._complete = asyncio.Event()
         """Set once there is a whole copy to save."""
         self.save_failures = 0
-
-    def judge(self, judge: Callable[[bytes], str | None]) -> None:
-        """Leave an agent whose certificate is not accepted any more."""
-        if isinstance(self.follower, FeedClient):
-            self.follower.judge(judge)
 
     async def start(self) -> None:
         """Load the image, then follow. Raises OSError if the directory cannot be used."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from tests.harness.certified import CA, Leaf, material
 from tests.harness.eventually import eventually
 from tests.harness.farm import Farm, article_farm
 from tests.harness.feeding import FakeCluster, FeedServer
+from tests.unit.feed import test_poll as polling
 from tests.unit.feed.test_client import FAST
 
 from callboard.feed.client import FeedClient
 from callboard.feed.copy import CatalogCopy
+from callboard.feed.poll import PollClient
 from callboard.pki import certificates
 from callboard.pki.live import LiveIdentity
 from callboard.pki.roles import names_for
@@ -57,6 +60,13 @@ class Scene:
         self.server = TlsFeedServer(self.farm, self.agent)
         self.copy = CatalogCopy()
 
+    def revoke(self) -> None:
+        """Put the agent's certificate on the reader's list."""
+        listed = self.place / "reader" / "crl.pem"
+        listed.unlink()
+        listed.write_bytes(certificates.pem(self.authority.list(self.leaf, number=2)))
+        assert self.reader.look()
+
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[FeedClient]:
         """Follow until the end of the block."""
@@ -94,14 +104,39 @@ async def test_revoked_agent_is_left_and_not_followed_again(scene: Scene) -> Non
         await eventually(lambda: scene.copy.health("early"))
         assert client.switches == 0
 
-        listed = scene.place / "reader" / "crl.pem"
-        listed.unlink()
-        listed.write_bytes(certificates.pem(scene.authority.list(scene.leaf, number=2)))
-        assert scene.reader.look()
+        scene.revoke()
         standing.look()
         await eventually(lambda: client.connected_to == "" and client.switches >= 2)
         assert "certificate revoked" in client.last_error
         assert len(scene.server.asked) == 1
+
+
+async def test_revoked_server_is_polled_no_more_though_queries_are_parked_there(
+    scene: Scene,
+) -> None:
+    standing = Standing(scene.reader)
+    patient = replace(polling.FAST, wait_s=60.0, beat_wait_s=60.0)
+    async with polling.consul(scene.farm, scene.agent.for_clients()) as server:
+        client = PollClient(
+            [server.url], scene.copy, settings=patient, tls=scene.reader.for_servers()
+        )
+        task = asyncio.create_task(client.run())
+        standing.watch(client.judge)
+        await eventually(lambda: scene.copy.ready)
+        scene.farm.service_on("agent-3", "early")
+        await eventually(lambda: scene.copy.health("early"))
+        standing.look()
+        scene.farm.service_on("agent-3", "late")
+        await eventually(lambda: scene.copy.health("late"))
+        assert client.switches == 0
+
+        scene.revoke()
+        standing.look()
+        await eventually(lambda: client.switches >= 2)
+        assert "certificate revoked" in client.last_error
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_certificate_renewed_on_both_sides_is_shown_at_the_next_connection(

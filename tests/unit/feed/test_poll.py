@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -89,15 +90,15 @@ class ConsulServer:
 
 
 @contextlib.asynccontextmanager
-async def consul(farm: Farm) -> AsyncIterator[ConsulServer]:
+async def consul(farm: Farm, tls: ssl.SSLContext | None = None) -> AsyncIterator[ConsulServer]:
     server = ConsulServer(farm)
     application = web.Application()
     application.router.add_get("/{path:.*}", server.serve)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield server
     finally:
