@@ -54,7 +54,6 @@ async def as_request(http_request: HttpRequest) -> Request:
         header_values(scope["headers"]),
         await http_request.body(),
         scope["client"] or ("", 0),
-        extension.get("peer_certificate"),
         extension.get("peer"),
     )
 

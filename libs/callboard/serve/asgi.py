@@ -144,7 +144,6 @@ class Cycle:
             "state": {},
             "extensions": {
                 "callboard": {
-                    "peer_certificate": shown.certificate if shown is not None else None,
                     "peer": shown.peer if shown is not None else None,
                     "abort": connection.transport.abort,
                 }

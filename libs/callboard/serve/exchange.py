@@ -6,7 +6,7 @@ routes (FastAPI), so that both can be held to one suite. Nothing here knows sock
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,7 +27,6 @@ class Request:
     """Names in lower case; repeated ones joined by ", "."""
     body: bytes
     client: tuple[str, int]
-    peer_certificate: Mapping[str, object] | None = None
     peer: Peer | None = None
     """Who showed a certificate, with what roles; None in the clear."""
 

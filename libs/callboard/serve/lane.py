@@ -120,7 +120,6 @@ class Exchange:
             self.headers,
             self.body,
             connection.peer,
-            connection.shown.certificate if connection.shown is not None else None,
             connection.shown.peer if connection.shown is not None else None,
         )
         return self.request

@@ -7,7 +7,7 @@ The certificate was verified by the context; what its holder may do is for handl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from callboard.pki.roles import Peer, peer_of
@@ -23,8 +23,6 @@ CONNECTION_AGE_MAX_S = 3600.0
 class Shown:
     """The certificate that a client showed."""
 
-    certificate: Mapping[str, object]
-    """As `SSLSocket.getpeercert()` gives it."""
     der: bytes
     peer: Peer
     since: float
@@ -41,4 +39,4 @@ def shown_by(transport: asyncio.BaseTransport, trust: str, now: float) -> Shown 
     certificate = end.getpeercert() if end is not None else None
     if not certificate:
         return None
-    return Shown(certificate, end.getpeercert(True), peer_of(certificate, trust), now)
+    return Shown(end.getpeercert(True), peer_of(certificate, trust), now)

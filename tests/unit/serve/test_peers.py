@@ -197,7 +197,7 @@ async def test_websockets_are_judged_until_they_end() -> None:
     class Upgraded:
         def __init__(self, number: int) -> None:
             self.transport = Transport()
-            self.shown = peers.Shown({}, b"%d" % number, NOBODY, 0.0)
+            self.shown = peers.Shown(b"%d" % number, NOBODY, 0.0)
 
     loop = asyncio.get_running_loop()
     core = Core(loop, cast(Any, None), None, cast(Any, None), cast(Any, None), True, None)

@@ -17,7 +17,14 @@ from tests.harness.eventually import eventually
 from tests.harness.raw_http import RawClient, request_bytes
 from tests.unit.serve.conftest import ParkedWait, Serve, starlette_app
 
+from callboard.pki.roles import Peer
 from callboard.serve import Answer, Limits, Outcome, Request, Route, RouteTable, Server
+
+NAMES = (
+    x509.DNSName("localhost"),
+    x509.UniformResourceIdentifier("spiffe://dc1.consul/svc/hub"),
+    x509.UniformResourceIdentifier("spiffe://dc1.consul/node/hub-1"),
+)
 
 
 def self_signed(directory: Path) -> Path:
@@ -33,7 +40,7 @@ def self_signed(directory: Path) -> Path:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(NAMES), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -49,7 +56,7 @@ def self_signed(directory: Path) -> Path:
     return path
 
 
-async def test_tls_request_carries_the_clients_certificate(tmp_path: Path) -> None:
+async def test_tls_request_carries_its_body_and_whom_the_certificate_names(tmp_path: Path) -> None:
     pem = self_signed(tmp_path)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(pem)
@@ -68,7 +75,7 @@ async def test_tls_request_carries_the_clients_certificate(tmp_path: Path) -> No
         return Answer(200, request.body)
 
     table = RouteTable(Route(handler))
-    server = Server(starlette_app(table), handlers=table, ssl_context=serving)
+    server = Server(starlette_app(table), handlers=table, ssl_context=serving, trust="dc1.consul")
     await server.start()
     try:
         reader, writer = await asyncio.open_connection(
@@ -76,9 +83,7 @@ async def test_tls_request_carries_the_clients_certificate(tmp_path: Path) -> No
         )
         client = RawClient(reader, writer)
         assert (await client.request("PUT", "/", b"x" * 100_000)).body == b"x" * 100_000
-        certificate = seen[0].peer_certificate
-        assert certificate is not None
-        assert certificate["subject"] == ((("commonName", "localhost"),),)
+        assert seen[0].peer == Peer(frozenset({"hub"}), "hub-1")
         await client.send(request_bytes("GET", "/park"))
         await eventually(lambda: parked)
         writer.transport.abort()

@@ -210,7 +210,7 @@ class Frame:
                 body = render.pretty(body)
                 body = body if asked else body.rstrip(b"\n")
         headers = [*answer.headers, *self._edge_headers]
-        if request.peer_certificate is not None:
+        if request.peer is not None and NOSNIFF not in headers:
             headers.append(NOSNIFF)
         answer = Answer(answer.status, body, headers, answer.content_type)
         encoding = request.headers.get("accept-encoding")

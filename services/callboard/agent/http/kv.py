@@ -9,7 +9,7 @@ from callboard.agent.http import views
 from callboard.agent.http.catalog import DENIED, required
 from callboard.agent.http.consistency import Reads
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import Call, Resource, json_answer
+from callboard.agent.http.frame import NOSNIFF, Call, Resource, json_answer
 from callboard.agent.http.parameters import first, read_options, refuse_later, unsigned
 from callboard.agent.http.problems import ApiError
 from callboard.catalog import render
@@ -26,7 +26,7 @@ from callboard.catalog.objects import KeyValue
 from callboard.serve import Answer, Outcome, Request
 
 MISSING_KEY = "Missing key name"
-_RAW_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", "sandbox"))
+_RAW_HEADERS = (NOSNIFF, ("Content-Security-Policy", "sandbox"))
 """A value is whoever's: a browser must not take it for a page (CVE-2020-25864)."""
 
 

@@ -246,7 +246,7 @@ async def test_certificates_of_programs_do_not_change_agents(path: str) -> None:
                 key=lambda one: len(one.pattern),
             )
             peer = Peer(frozenset({role}), "")
-            request = Request("PUT", whole, b"", {}, {}, b"", ("10.0.0.1", 1), None, peer)
+            request = Request("PUT", whole, b"", {}, {}, b"", ("10.0.0.1", 1), peer)
             rest = whole.removeprefix(resource.pattern)
             try:
                 answer = await cast(

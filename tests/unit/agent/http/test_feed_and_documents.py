@@ -57,7 +57,7 @@ async def test_feed_is_streamed_until_its_reader_goes() -> None:
 def ask_feed(site: ApiSite, client: str, peer: Peer | None = None) -> object:
     """What the feed endpoint gives to a client at this address."""
     resource = next(r for r in site.api.resources if r.pattern == "/v1/internal/feed")
-    request = Request("GET", resource.pattern, b"", {}, {}, b"", (client, 1), None, peer)
+    request = Request("GET", resource.pattern, b"", {}, {}, b"", (client, 1), peer)
     try:
         return resource.methods["GET"](Call(request, "", ALLOW_ALL))
     except Exception as refused:

@@ -10,8 +10,11 @@ import pytest
 from tests.harness.api import api_site
 from tests.harness.raw_http import connect
 
+from callboard.agent.http.frame import NOSNIFF
 from callboard.agent.settings import HttpSettings
 from callboard.catalog.authorizer import DENY_ALL
+from callboard.pki.roles import Peer
+from callboard.serve import Answer, Request
 
 if TYPE_CHECKING:
     from tests.unit.agent.http.conftest import Asked
@@ -26,6 +29,20 @@ async def test_root_says_consul_agent(api: Asked) -> None:
 async def test_root_answers_a_proxys_question_whether_we_are_there(api: Asked) -> None:
     answer = await api.client.request("HEAD", "/")
     assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("own", [[], [NOSNIFF]])
+async def test_nosniff_is_said_once_by_mutual_tls_and_not_in_the_clear(
+    own: list[tuple[str, str]],
+) -> None:
+    async with api_site() as site:
+        route = site.api.routes.find("GET", "/")
+        assert route is not None and route.finish is not None
+        for peer, times in ((Peer(frozenset({"hub"}), ""), 1), (None, len(own))):
+            request = Request("GET", "/", b"/", {}, {}, b"", ("127.0.0.1", 1), peer)
+            answer = route.finish(request, Answer(200, b"", own))
+            assert isinstance(answer, Answer)
+            assert [name for name, _ in answer.headers].count(NOSNIFF[0]) == times
 
 
 @pytest.mark.parametrize("target", ["/nowhere", "/v1/nowhere", "/v1", "/ui/", "/v1/catalog"])

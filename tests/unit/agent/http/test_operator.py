@@ -219,7 +219,7 @@ def peer(role: str) -> Peer:
 async def listed_to(site: ApiSite, client: str, of: Peer | None = None) -> int:
     """The status of a list asked from this address, or by this certificate."""
     resource = next(each for each in site.api.resources if each.pattern == PATH)
-    request = Request("GET", PATH, b"", {}, {}, b"", (client, 1), None, of)
+    request = Request("GET", PATH, b"", {}, {}, b"", (client, 1), of)
     try:
         answer = await cast(
             "Awaitable[Answer]", resource.methods["GET"](Call(request, "", ALLOW_ALL))
