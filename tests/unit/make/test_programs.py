@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,13 @@ def test_a_program_shares_a_directory_with_the_issuer_and_nobody_else(name: str)
     ]
     assert sorted(users) == sorted([(name, "/exchange"), (ISSUER, f"/exchange/{name}")])
     assert LAYOUT.environment(name)["EXCHANGE"].endswith(f"/exchange/{name}")
+
+
+def test_the_issuers_image_has_a_directory_for_each_program() -> None:
+    """A volume takes its owner from there; without it the program cannot write its request."""
+    found = re.search(r"for program in ([\w -]+); do", (ROOT / "Dockerfile").read_text("utf-8"))
+    assert found is not None
+    assert set(found[1].split()) == set(CERTIFIED)
 
 
 @pytest.mark.parametrize("name", CERTIFIED)
