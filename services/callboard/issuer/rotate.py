@@ -3,12 +3,13 @@ rest (see `generations`)."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from callboard.chassis.flags import FlagError, FlagSet, HelpRequested, text
+from callboard.chassis import verbs
+from callboard.chassis.flags import FlagSet, Parsed, text
+from callboard.chassis.verbs import Failed, UsageError
 from callboard.issuer import generations
 from callboard.issuer.constraints import read_wanted
 
@@ -23,27 +24,22 @@ FLAGS = FlagSet(
 
 def rotate(argv: Sequence[str]) -> int:
     """Make the next generation; 1 when that cannot be."""
-    try:
-        parsed = FLAGS.parse(argv)
-        if not parsed.text("data-dir"):
-            raise FlagError("-data-dir is missing")
-    except HelpRequested:
-        print(FLAGS.help())
-        return 0
-    except FlagError as problem:
-        print(f"callboard issuer rotate: {problem}", file=sys.stderr)
-        return 1
+    return verbs.call(FLAGS, argv, _rotate)
+
+
+def _rotate(parsed: Parsed) -> int:
+    if not parsed.text("data-dir"):
+        raise UsageError("-data-dir is missing")
     directory = Path(parsed.text("data-dir"))
     try:
         present = generations.numbers(directory)
         if len(present) != 1:
             state = "a change is under way" if present else "there is no CA"
-            raise ValueError(f"{directory}: {state}")
+            raise Failed(f"{directory}: {state}")
         made = generations.make_next(
             directory, read_wanted(directory), datetime.now(UTC), after=present[0]
         )
     except (OSError, ValueError) as problem:
-        print(f"callboard issuer rotate: {problem}", file=sys.stderr)
-        return 1
+        raise Failed(str(problem)) from problem
     print(f"CA {made.number} is made; the running issuer takes it into use")
     return 0
