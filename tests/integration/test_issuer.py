@@ -270,24 +270,23 @@ def authorities(stack: ProcessStack, name: str) -> int:
 def requests(stack: ProcessStack) -> Iterator[list[str]]:
     """Clients of every kind until the block ends: new TLS connections, writes, DNS; failures."""
     failures: list[str] = []
-    done: dict[str, int] = {}
     ended = threading.Event()
 
     def write(name: str) -> None:
-        assert put_key(stack, name, f"change/{name}", b"%d" % done[name])
+        assert put_key(stack, name, f"change/{name}", b"written")
 
     def resolve() -> None:
         assert ask(stack.addr(NAMESERVER, 8600), "consul.service.consul").answer
 
     clients: dict[str, Callable[[], None]] = {
-        **{f"write {name}": partial(write, f"write {name}"[6:]) for name in (*SERVERS, CLIENT)},
+        **{f"write {name}": partial(write, name) for name in (*SERVERS, CLIENT)},
         "resolve": resolve,
         **{
             f"{name}:{port}": partial(visit, identity(stack), addresses(stack), name, port)
             for name, port in places(addresses(stack))
         },
     }
-    done.update(dict.fromkeys((*clients, *SERVERS, CLIENT), 0))
+    done = dict.fromkeys(clients, 0)
 
     def go(name: str, request: Callable[[], None]) -> None:
         while not ended.wait(0.05):
