@@ -98,7 +98,7 @@ class ApiContext:
     hold_timeout_s: float = 7.0
     """How long a request waits for a leader (Consul: rpc_hold_timeout)."""
     allow_plain: bool = False
-    """The internal feed may be read by others than loopback on a plain port."""
+    """The feed and the keys of gossip may be read by others than loopback on a plain port."""
 
     authorize: Callable[[Request], Authorizer] = lambda request: ALLOW_ALL
     """The rights of a request's token: `parameters.token_of` finds it."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import CALLERS, Call, Resource
+from callboard.agent.http.frame import CALLERS, Call, Resource, trusts
 from callboard.agent.http.problems import ApiError
-from callboard.chassis.guards import is_loopback
-from callboard.serve import Answer, Outcome, Request, Streamed
+from callboard.serve import Answer, Outcome, Streamed
 
 CONTENT_TYPE = "application/vnd.callboard.feed"
 CUT_BYTES = 64 << 20
@@ -39,14 +38,9 @@ class FeedEndpoint:
     def read(self, call: Call) -> Outcome:
         """The stream, as long as its reader listens."""
         request = call.request
-        if not self._trusts(request) or not call.rights.operator_read():
+        if not trusts(self._context, request, CALLERS) or not call.rights.operator_read():
             raise ApiError(403, "the feed is for programs of the farm")
         if self._context.feed is None:
             raise ApiError(501, "this agent has no feed: ask a server")
         head = Answer(200, b"", [("Cache-Control", "no-store")], CONTENT_TYPE)
         return Streamed(head, self._context.feed(request), cut_bytes=CUT_BYTES)
-
-    def _trusts(self, request: Request) -> bool:
-        if request.peer is not None:
-            return bool(CALLERS & request.peer.roles)
-        return self._context.allow_plain or is_loopback(request.client[0])

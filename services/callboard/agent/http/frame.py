@@ -20,7 +20,7 @@ from callboard.agent.http.problems import answer_to, text_answer
 from callboard.agent.membership.log_limit import LogLimit
 from callboard.catalog import render
 from callboard.catalog.authorizer import Authorizer
-from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard
+from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard, is_loopback
 from callboard.pki.roles import AGENT, OPERATOR, SERVER, WrongRole, authorise
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 
@@ -79,6 +79,14 @@ def json_answer(body: bytes, headers: list[tuple[str, str]] | None = None) -> An
 def empty_answer() -> Answer:
     """200 with nothing in it, as many agent writes answer."""
     return Answer(200)
+
+
+def trusts(context: ApiContext, request: Request, roles: frozenset[str]) -> bool:
+    """Whether who asks may read what is not for everybody: by mutual TLS one of `roles`; on the
+    plain port loopback clients, and all where it may leave loopback and there is no mutual TLS."""
+    if request.peer is not None:
+        return bool(roles & request.peer.roles)
+    return context.allow_plain or is_loopback(request.client[0])
 
 
 class Frame:

@@ -17,12 +17,11 @@ import msgspec
 
 from callboard.agent.http.catalog import DENIED
 from callboard.agent.http.context import ApiContext
-from callboard.agent.http.frame import KEEPERS, Call, Resource, empty_answer, json_answer
+from callboard.agent.http.frame import KEEPERS, Call, Resource, empty_answer, json_answer, trusts
 from callboard.agent.http.parameters import boolean, first
 from callboard.agent.http.problems import ApiError
 from callboard.catalog import render
 from callboard.catalog.decode import STRING, DecodeError, Spec, decode
-from callboard.chassis.guards import is_loopback
 from callboard.serve import Answer, Request
 from callboard.swim.key_queries import KeyAction, KeyTally
 
@@ -123,13 +122,8 @@ class OperatorEndpoints:
     def _authorize(self, call: Call, allowed: bool) -> None:
         if not allowed:
             raise ApiError(403, DENIED)
-        if not self._trusts(call.request):
+        if not trusts(self._context, call.request, KEEPERS):
             raise ApiError(403, "the keys of gossip are for agents and operators")
-
-    def _trusts(self, request: Request) -> bool:
-        if request.peer is not None:
-            return bool(KEEPERS & request.peer.roles)
-        return self._context.allow_plain or is_loopback(request.client[0])
 
 
 def _bad(text: str) -> ApiError:
