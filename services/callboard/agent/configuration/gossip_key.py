@@ -1,7 +1,8 @@
 """The first key of gossip, as the issuer hands it to every agent of a stack.
 
-`encrypt` wins; without it an agent with an exchange takes `gossip.key` from there, and keeps it in
-its identity directory for starts without an issuer.
+`encrypt` wins, and so does a keyring that was kept: the issuer's key may be an old one by then.
+Without them an agent with an exchange takes `gossip.key` from there, and keeps it in its identity
+directory for starts without an issuer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from callboard.agent.configuration.assemble import gossip_key
 from callboard.agent.configuration.files import ConfigurationError
-from callboard.agent.settings import AgentSettings
+from callboard.agent.settings import AgentSettings, keyring_path
 from callboard.files import replace as replace_file
 
 NAME = "gossip.key"
@@ -24,6 +25,8 @@ def with_gossip_key(settings: AgentSettings) -> AgentSettings:
     """
     identity = settings.identity
     if settings.encrypt_key or not identity.given or identity.exchange is None:
+        return settings
+    if settings.data_dir is not None and keyring_path(settings.data_dir).exists():
         return settings
     assert identity.directory is not None, "an exchange has an identity directory"
     kept = identity.directory / NAME

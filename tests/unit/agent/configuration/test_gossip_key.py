@@ -10,7 +10,8 @@ import pytest
 
 from callboard.agent.configuration import ConfigurationError
 from callboard.agent.configuration.gossip_key import with_gossip_key
-from callboard.agent.settings import AgentSettings
+from callboard.agent.membership.keyring_file import write_keyring
+from callboard.agent.settings import AgentSettings, keyring_path
 from callboard.chassis.identity_settings import IdentitySettings
 
 KEY = b"k" * 32
@@ -43,6 +44,17 @@ def test_the_issuers_key_is_taken_and_kept_for_starts_without_an_issuer(
 def test_encrypt_wins(settings: AgentSettings) -> None:
     give(settings, base64.b64encode(KEY))
     assert with_gossip_key(replace(settings, encrypt_key=b"x" * 16)).encrypt_key == b"x" * 16
+
+
+def test_kept_keyring_wins_over_the_issuers_key_which_is_not_even_needed(
+    settings: AgentSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, data_dir=tmp_path)
+    keyring_path(tmp_path).parent.mkdir()
+    write_keyring(keyring_path(tmp_path), [b"n" * 32])
+    assert with_gossip_key(settings) == settings
+    give(settings, base64.b64encode(KEY))
+    assert with_gossip_key(settings) == settings
 
 
 def test_without_an_exchange_or_with_mutual_tls_off_gossip_is_as_it_was(
