@@ -20,7 +20,7 @@ def agent_urls(value: str, *, secure: bool) -> tuple[str, ...]:
 
 
 def _url(word: str, *, secure: bool) -> str:
-    scheme, port = ("https", "https") if secure else ("http", "http")
+    scheme = "https" if secure else "http"
     url = word if "://" in word else f"{scheme}://{word}"
     try:
         parts = urlsplit(url)
@@ -36,4 +36,4 @@ def _url(word: str, *, secure: bool) -> str:
         raise ValueError(f"-catalog: {word!r} is no http or https URL")
     if "://" in word or given is not None:
         return url.rstrip("/")
-    return f"{url}:{default_port('agent', port)}"
+    return f"{url}:{default_port('agent', scheme)}"

@@ -17,6 +17,7 @@ from callboard.chassis.listeners import PlainRefused, check_plain
 from callboard.chassis.logs import level_of
 from callboard.dns.names import Domains
 from callboard.dns.recursors import recursor_address
+from callboard.dns.settings import TTL_MAX_S
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _DATACENTER = re.compile(r"[a-z0-9_-]{1,63}")
@@ -28,8 +29,6 @@ LABEL_CHARACTERS_MAX = 63
 META_PAIRS_MAX = 64
 META_VALUE_CHARACTERS_MAX = 512
 RECONNECT_TIMEOUT_MIN_S = 8 * 3600.0
-TTL_MAX_S = (1 << 31) - 1
-"""What a DNS record holds (RFC 2181, 8)."""
 
 
 def validate(settings: AgentSettings) -> None:
