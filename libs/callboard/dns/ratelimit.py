@@ -12,6 +12,8 @@ import enum
 import ipaddress
 from functools import lru_cache
 
+from callboard.dns.addresses import read_address
+
 NETWORKS_MAX = 1 << 16
 """Networks remembered; then all are forgotten, which lets each have a second's answers more."""
 
@@ -57,10 +59,8 @@ class RateLimit:
 @lru_cache(maxsize=4096)
 def network_of(client: str) -> str:
     """The /24 or /56 of an address; itself if it is none."""
-    try:
-        address = ipaddress.ip_address(client.partition("%")[0])
-    except ValueError:
+    address = read_address(client)
+    if address is None:
         return client
-    address = getattr(address, "ipv4_mapped", None) or address
     size = 24 if address.version == 4 else 56
     return str(ipaddress.ip_network((address, size), strict=False).network_address)

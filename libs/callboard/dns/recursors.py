@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 from collections.abc import Iterable
+
+from callboard.dns.addresses import read_address
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +43,16 @@ def without_own(recursors: Iterable[Address], addresses: Iterable[str], port: in
     own = set(addresses)
     if own & WILDCARDS:
         own.update(LOOPBACKS)
-    own = {_plain(text) for text in own}
+    own = {_spelled(text) for text in own}
     kept = []
     for host, number in dict.fromkeys(recursors):
-        if number == port and _plain(host) in own:
+        if number == port and _spelled(host) in own:
             log.warning("a recursor is this server itself: left out", extra={"at": (host, number)})
         else:
             kept.append((host, number))
     return kept
 
 
-def _plain(text: str) -> str:
-    """An address in its one spelling, without a zone; IPv4 mapped to IPv6 as IPv4."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:  # (a host name is not resolved here)
-        return text
-    return str(getattr(address, "ipv4_mapped", None) or address)
+def _spelled(text: str) -> str:
+    """An address in its one spelling. (A host name is not resolved here.)"""
+    return str(read_address(text) or text)

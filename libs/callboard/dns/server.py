@@ -7,7 +7,6 @@ a forwarder, if there is one, for clients of private networks only: an open reso
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
 import socket
@@ -20,6 +19,7 @@ from typing import Protocol
 from callboard.catalog.authorizer import ALLOW_ALL, Authorizer
 from callboard.catalog.changes import Change
 from callboard.catalog.discovery import DiscoveryView
+from callboard.dns.addresses import read_address
 from callboard.dns.foreign import address_query, addresses_in
 from callboard.dns.ratelimit import RateLimit, Verdict
 from callboard.dns.responder import Condition, Forward, Responder
@@ -290,8 +290,7 @@ class DnsServer:
 @lru_cache(maxsize=4096)
 def is_private(client: str) -> bool:
     """Whether an address is of a private network, this machine's included (RFC 6890)."""
-    try:
-        address = ipaddress.ip_address(client.partition("%")[0])
-    except ValueError:
+    address = read_address(client)
+    if address is None:
         return False
     return address.is_private or address.is_loopback or address.is_link_local

@@ -310,7 +310,8 @@ async def test_taken_port_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("client", "private"),
     [("127.0.0.1", True), ("10.1.2.3", True), ("172.20.0.3", True), ("::1", True),
-     ("fe80::1%eth0", True), ("8.8.8.8", False), ("2a00::1", False), ("", False)],
+     ("fe80::1%eth0", True), ("8.8.8.8", False), ("2a00::1", False), ("", False),
+     ("::ffff:10.1.2.3", True), ("::ffff:8.8.8.8", False)],
 )  # fmt: skip
 def test_only_private_networks_are_forwarded_for(client: str, private: bool) -> None:
     assert is_private(client) is private
