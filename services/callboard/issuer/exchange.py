@@ -135,7 +135,8 @@ def read_bounded(path: Path, limit: int = FILE_BYTES_MAX) -> bytes | None:
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
+        # (by an opener: what is no file to Python, a folder say, is closed again)
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BadRequest(f"{path.name} is no plain file")
             body = file.read(limit + 1)

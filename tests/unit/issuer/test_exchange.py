@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import CertificateSigningRequestBuilder, Name, load_der_x509_csr
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.harness.capabilities import require
 
 from callboard.issuer.exchange import BadRequest, allowed, read_bounded, read_request
 from callboard.pki.certificates import new_key, pem, request
@@ -77,3 +80,20 @@ def test_a_missing_file_is_nothing_and_anything_but_a_plain_file_is_refused(tmp_
     for name in ("fifo", "folder", "link"):
         with pytest.raises(BadRequest):
             read_bounded(tmp_path / name)
+
+
+@pytest.mark.parametrize("trap", [os.mkfifo, Path.mkdir, Path.touch])
+def test_what_is_refused_is_closed_again(tmp_path: Path, trap: Callable[[Path], None]) -> None:
+    """It is looked at every second: one descriptor a look would soon be none for the others."""
+    require("linux")
+    path = tmp_path / "request.pem"
+    trap(path)
+    before = descriptors()
+    for _ in range(5):
+        with suppress(BadRequest):
+            read_bounded(path)
+    assert descriptors() <= before
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
