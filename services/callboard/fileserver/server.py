@@ -25,6 +25,7 @@ from callboard.fileserver.entries import Table, security_fields
 from callboard.fileserver.folder import Folder, FolderError
 from callboard.fileserver.guards import HSTS, Hosts
 from callboard.fileserver.head import Heads
+from callboard.fileserver.keepalive import keep_alive
 from callboard.fileserver.limits import Limits
 from callboard.fileserver.ports import Router
 from callboard.fileserver.transport import State, Transport
@@ -37,8 +38,8 @@ ACCEPTS_MAX = 32
 """New connections taken before others have their turn."""
 PAUSE_S = 0.2
 """Without accepting, when the system has no descriptor left."""
-KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""Seconds of silence, seconds between probes, and probes until a client is gone."""
+KEEPALIVE = {"idle_s": 60, "between_s": 15, "probes": 4}
+"""Of clients: a silent stream's may have gone."""
 LOOK_S = 2.0
 """Between two looks at the folder and the certificates, at least."""
 LOOK_SHARE = 20
@@ -307,21 +308,12 @@ def address_group(address: str) -> str:
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
-def _keep_alive(listener: socket.socket) -> None:
-    """Have the kernel ask whether a silent stream's client is still there; connections have it of
-    their listener."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE.items():
-        if hasattr(socket, option):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _keep_alive(listener)
+        keep_alive(listener, **KEEPALIVE)
         listener.bind((host, port))
         listener.listen(BACKLOG)
         listener.setblocking(False)

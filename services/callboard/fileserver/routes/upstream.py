@@ -10,13 +10,14 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from callboard.fileserver.keepalive import keep_alive
+
 READ_BYTES_MAX = 256 * 1024
 """Read ahead of the client at most; then the program behind has to wait."""
 
-KEEPALIVE_S = (30, 10, 3)
-"""TCP keep-alive: idle, between probes, probes. A silent stream is not a dead one."""
-UNACKNOWLEDGED_S = 30
-"""A machine that does not acknowledge what we send, or does not take it, is gone after so long."""
+KEEPALIVE = {"idle_s": 30, "between_s": 10, "probes": 3, "unacknowledged_s": 30}
+"""A silent stream is not a dead one; a machine that does not acknowledge, or take, what we send for
+so long is gone."""
 
 Sink = Callable[[bytes], bool]
 """Takes a piece; whether it takes more at once."""
@@ -47,17 +48,8 @@ class Upstream(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            idle, between, probes = KEEPALIVE_S
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in (
-                ("TCP_KEEPIDLE", idle),
-                ("TCP_KEEPINTVL", between),
-                ("TCP_KEEPCNT", probes),
-                ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_S * 1000),
-            ):
-                if hasattr(socket, option):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            keep_alive(sock, **KEEPALIVE)
 
     def data_received(self, data: bytes) -> None:
         """Hand on what came, or keep it, and stop reading when that is much."""
