@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import uvloop
 from tests.harness.eventually import SLOW, eventually
 
 from callboard.fileserver.access import AccessLog
@@ -199,6 +200,16 @@ class Serving:
         before = self.server.looks
         self.server.look_now()
         await eventually(lambda: self.server.looks > before, interval_s=0.005)
+
+
+def run_on_uvloop(scenario: Awaitable[None]) -> None:
+    """Run a test on the loop that the program has."""
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(scenario)
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
 
 
 @asynccontextmanager

@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 from tests.harness.eventually import SLOW, eventually
-from tests.harness.static_server import QUICK, Issuing, Serving, put, serving
+from tests.harness.static_server import QUICK, Issuing, Serving, put, run_on_uvloop, serving
 
 from callboard.fileserver.limits import Limits
 from callboard.pki import certificates
@@ -513,9 +512,4 @@ SCENARIOS = [
 def test_the_same_on_the_loop_that_the_program_has(
     scenario: Callable[[Path], Awaitable[None]], tmp_path: Path
 ) -> None:
-    loop = uvloop.new_event_loop()
-    try:
-        loop.run_until_complete(scenario(tmp_path))
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
+    run_on_uvloop(scenario(tmp_path))

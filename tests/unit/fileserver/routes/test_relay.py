@@ -113,6 +113,17 @@ class Behind:
 
         return serve
 
+    def taking(self, size: int, seen: bytearray) -> Serve:
+        """An instance that answers once it has a body of so many bytes, which it puts in `seen`."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self.head(reader)
+            seen.extend(await reader.readexactly(size))
+            writer.write(OK)
+            await reader.read()
+
+        return serve
+
     async def ask(
         self, request: bytes, client: Client | None = None, *, forward: Forward | None = None
     ) -> tuple[Relayed, Client]:
@@ -171,14 +182,7 @@ async def test_chunks_are_passed_on_as_they_are(behind: Behind) -> None:
 
 async def test_the_next_request_behind_a_body_is_given_back(behind: Behind) -> None:
     seen = bytearray()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await behind.head(reader)
-        seen.extend(await reader.readexactly(5))
-        writer.write(OK)
-        await reader.read()
-
-    await behind.add(serve)
+    await behind.add(behind.taking(5, seen))
     put = b"PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
     ended, _ = await behind.ask(put + GET)
     assert ended.leftover == GET
@@ -187,21 +191,14 @@ async def test_the_next_request_behind_a_body_is_given_back(behind: Behind) -> N
 
 async def test_a_long_body_goes_on_while_it_comes(behind: Behind) -> None:
     seen = bytearray()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await behind.head(reader)
-        seen.extend(await reader.readexactly(10))
-        writer.write(OK)
-        await reader.read()
-
-    await behind.add(serve)
+    await behind.add(behind.taking(12, seen))
     client = Client()
     for piece in (b"bb", b"ccccc", b"ddd"):
         client.to_send.put_nowait(piece)
     post = b"POST /hub/t/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\naa"
-    _, client = await behind.ask(post, client)
-    assert seen == b"aabbcccccd"
-    assert client.body == b"ok"
+    ended, client = await behind.ask(post, client)
+    assert seen == b"aabbcccccddd"
+    assert (ended.leftover, client.body) == (b"", b"ok")
 
 
 async def test_an_event_leaves_before_the_stream_ends(behind: Behind) -> None:
