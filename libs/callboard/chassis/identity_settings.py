@@ -5,7 +5,7 @@ Apart from `identity`, so that a command line can be read without TLS being load
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,27 +53,32 @@ def identity_settings(parsed: Parsed, environ: Mapping[str, str]) -> IdentitySet
     Raises ValueError with a text for the user.
     """
 
-    def said(flag: str, variable: str) -> str:
-        return parsed.text(flag) if parsed.given(flag) else environ.get(variable, "")
+    variables = {"identity": "IDENTITY", "exchange": "EXCHANGE", "mutual-tls": "MUTUAL_TLS"}
 
-    mutual = said("mutual-tls", "MUTUAL_TLS").lower() or ON
+    def said(flag: str) -> str:
+        given = parsed.given(flag) or flag not in variables
+        return parsed.text(flag) if given else environ.get(variables[flag], "")
+
+    return identity_of(said)
+
+
+def identity_of(said: Callable[[str], str]) -> IdentitySettings:
+    """From what is `said` for each of the flags' names, "" for nothing.
+
+    Raises ValueError with a text for the user, also for what does not fit together.
+    """
+    mutual = said("mutual-tls").lower() or ON
     if mutual not in (ON, OFF):
         raise ValueError(f"-mutual-tls is {ON} or {OFF}, not {mutual!r}")
-    return checked(
-        IdentitySettings(
-            directory=_path(said("identity", "IDENTITY")),
-            exchange=_path(said("exchange", "EXCHANGE")),
-            certificate=_path(parsed.text("cert-file")),
-            key=_path(parsed.text("key-file")),
-            authorities=_path(parsed.text("ca-file")),
-            revoked=_path(parsed.text("crl-file")),
-            mutual_tls=mutual == ON,
-        )
+    settings = IdentitySettings(
+        directory=_path(said("identity")),
+        exchange=_path(said("exchange")),
+        certificate=_path(said("cert-file")),
+        key=_path(said("key-file")),
+        authorities=_path(said("ca-file")),
+        revoked=_path(said("crl-file")),
+        mutual_tls=mutual == ON,
     )
-
-
-def checked(settings: IdentitySettings) -> IdentitySettings:
-    """The same settings, if they fit together. Raises ValueError."""
     if settings.exchange is not None and settings.directory is None:
         raise ValueError("-exchange needs -identity: the key stays there")
     if settings.directory is not None and settings.certificate is not None:
@@ -86,4 +91,4 @@ def checked(settings: IdentitySettings) -> IdentitySettings:
 
 
 def _path(value: str) -> Path | None:
-    return Path(value) if value else None
+    return Path(value).absolute() if value else None

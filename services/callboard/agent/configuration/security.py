@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from callboard.agent.configuration.files import ConfigurationError, Value
-from callboard.agent.settings import OFF as PORT_OFF
-from callboard.agent.settings import AgentSettings, Ports
-from callboard.chassis.identity_settings import OFF, ON, IdentitySettings, checked
+from callboard.agent.settings import OFF, AgentSettings, Ports
+from callboard.chassis import identity_settings
+from callboard.chassis.identity_settings import IdentitySettings
 from callboard.chassis.listeners import default_port
 
 VERIFYING = (
@@ -42,25 +41,9 @@ def settle_aliases(given: dict[str, Value]) -> None:
 
 def identity_of(given: Mapping[str, Value]) -> IdentitySettings:
     """Where key and certificate are. Raises ConfigurationError for what does not fit together."""
-
-    def path(key: str) -> Path | None:
-        text = str(given.get(key, ""))
-        return Path(text).absolute() if text else None
-
-    mutual = str(given.get("mutual_tls", ON)).lower()
-    if mutual not in (ON, OFF):
-        raise ConfigurationError(f"mutual_tls is {ON} or {OFF}, not {mutual!r}")
     try:
-        identity = checked(
-            IdentitySettings(
-                directory=path("identity"),
-                exchange=path("exchange"),
-                certificate=path("cert_file"),
-                key=path("key_file"),
-                authorities=path("ca_file"),
-                revoked=path("crl_file"),
-                mutual_tls=mutual == ON,
-            )
+        identity = identity_settings.identity_of(
+            lambda flag: str(given.get(flag.replace("-", "_"), ""))
         )
     except ValueError as problem:
         raise ConfigurationError(str(problem)) from None
@@ -92,7 +75,7 @@ def https_of(given: Mapping[str, Value], settings: AgentSettings) -> Ports:
         raise ConfigurationError(
             "ports.https needs a certificate: say identity, or cert_file, key_file and ca_file"
         )
-    return replace(ports, https=PORT_OFF)
+    return replace(ports, https=OFF)
 
 
 def remarks(given: Mapping[str, Value], settings: AgentSettings) -> Iterator[str]:

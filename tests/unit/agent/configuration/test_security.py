@@ -92,7 +92,7 @@ def test_newer_and_older_keys_must_agree(tmp_path: Path) -> None:
         ({"cert_file": "/c.pem", "key_file": "/k.pem"}, "-cert-file needs -ca-file"),
         ({"exchange": "/e"}, "-exchange needs -identity"),
         ({**FILES, "identity": "/i"}, "two ways to say one thing"),
-        ({"mutual_tls": "maybe"}, "mutual_tls is on or off, not 'maybe'"),
+        ({"mutual_tls": "maybe"}, "-mutual-tls is on or off, not 'maybe'"),
         ({"ports": {"https": 8501}}, "ports.https needs a certificate"),
     ],
 )
