@@ -4,8 +4,12 @@
 # Debian; else names what to install.
 set -euo pipefail
 
+# (Debian 12 has 3.0, which says its version in colours as well)
+has_testssl() { [[ $(testssl -v 2>/dev/null | sed 's/\x1b\[[0-9;]*m//g') =~ version\ (3\.[2-9]|[4-9]) ]]; }
+
 missing=()
-for tool in consul hey dnsperf wrk nginx testssl; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+for tool in consul hey dnsperf wrk nginx; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+has_testssl || missing+=("testssl 3.2")
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "benchmarks need: ${missing[*]} (on Debian, as root: make/bench-peers.sh)" >&2
@@ -15,4 +19,4 @@ make=$(dirname "$0")
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends hey dnsperf wrk nginx-light
 command -v consul >/dev/null || "$make/debian-release.sh" bullseye consul
-command -v testssl >/dev/null || "$make/debian-release.sh" trixie testssl.sh
+has_testssl || "$make/debian-release.sh" trixie testssl.sh
