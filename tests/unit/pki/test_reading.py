@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import sys
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -152,3 +155,15 @@ def test_a_file_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(Unreadable, match="longer than"):
         reading.read_certificate(long)
+
+
+def test_readers_at_the_same_time_leave_warnings_as_they_were() -> None:
+    before = list(warnings.filters)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as readers:
+            list(readers.map(lambda _: reading.certificates_of(CERTIFICATE, "x.pem"), range(2000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert warnings.filters == before
