@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import WSMsgType, web
+from aiohttp import ClientSession, WSMsgType, web
 from tests.harness.asking import http
 from tests.harness.certified import CA, material
 from tests.harness.eventually import eventually_sync
@@ -91,6 +91,18 @@ class Place:
             made = Door(process, address, secure)
             eventually_sync(lambda: process.said('"message": "serving"'))
             yield made
+
+
+async def carries_events(session: ClientSession, url: str, hub: StandIn) -> None:
+    """Assert that `url` shows the hub's stream, each event before the next one is there."""
+    async with session.get(url) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        for number in range(3):
+            event = f"data: {number}\n\n".encode()
+            hub.events.put_nowait(event)
+            assert await answer.content.readexactly(len(event)) == event
+        hub.events.put_nowait(b"")
+        assert await answer.content.read() == b""
 
 
 def identity(files: Material) -> list[str]:

@@ -18,7 +18,7 @@ from tests.harness.asking import get, http
 from tests.harness.capabilities import require
 from tests.harness.certified import material
 from tests.harness.eventually import SLOW, eventually
-from tests.harness.routed import Door, Place, StandIn
+from tests.harness.routed import Door, Place, StandIn, carries_events
 from tests.harness.static_server import Raw, put
 from tests.harness.tls_clients import end_transports
 from yarl import URL
@@ -290,14 +290,7 @@ async def test_an_event_arrives_before_the_stream_ends(
 ) -> None:
     hub = await stand("hub")
     await routed(client, f"{door.url}/hub/x")
-    async with client.get(f"{door.url}/hub/events") as answer:
-        assert answer.headers["Content-Type"] == "text/event-stream"
-        for number in range(3):
-            event = f"data: {number}\n\n".encode()
-            hub.events.put_nowait(event)
-            assert await answer.content.readexactly(len(event)) == event
-        hub.events.put_nowait(b"")
-        assert await answer.content.read() == b""
+    await carries_events(client, f"{door.url}/hub/events", hub)
 
 
 async def test_a_client_that_leaves_ends_the_stream_behind(

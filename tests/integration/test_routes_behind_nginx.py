@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.harness.capabilities import require
 from tests.harness.eventually import SLOW, eventually
 from tests.harness.front_nginx import NAME, nginx
-from tests.harness.routed import Place, StandIn
+from tests.harness.routed import Place, StandIn, carries_events
 from tests.harness.tls_clients import end_transports
 
 from callboard.pki.roles import names_for
@@ -70,23 +70,13 @@ async def test_streams_and_websockets_of_programs_come_through_nginx(tmp_path: P
                 await gateway.start()
                 await answers(session, "/hub/x")
                 await answers(session, "/media/x")
-                await _streams(session, hub)
+                await carries_events(session, "/hub/events", hub)
                 await _speaks(session, f"https://{NAME}:{port}", gateway)
                 await _publishes(session, f"https://{NAME}:{port}", hub)
         await end_transports()
     finally:
         await hub.kill()
         await gateway.kill()
-
-
-async def _streams(session: aiohttp.ClientSession, hub: StandIn) -> None:
-    async with session.get("/hub/events") as answer:
-        for number in range(3):
-            event = f"data: {number}\n\n".encode()
-            hub.events.put_nowait(event)
-            assert await answer.content.readexactly(len(event)) == event
-        hub.events.put_nowait(b"")
-        assert await answer.content.read() == b""
 
 
 async def _speaks(session: aiohttp.ClientSession, origin: str, gateway: StandIn) -> None:
