@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import selectors
 import shutil
 import signal
@@ -29,6 +28,7 @@ from pathlib import Path
 import uvloop
 from benchmarks.static import Server, free_ports
 
+from callboard.files import create
 from callboard.pki import certificates
 from callboard.pki.contexts import Material, server_context
 from callboard.pki.roles import names_for
@@ -138,8 +138,7 @@ def identify(folder: Path, *programs: str) -> None:
             ("ca.pem", certificates.pem(issuer)),
             ("crl.pem", certificates.pem(listed)),
         ):
-            descriptor = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with create(place / name) as file:
                 file.write(body)
 
 
