@@ -3,7 +3,8 @@
 A context that is in use cannot be changed safely: a mismatched pair leaves it broken, a CA cannot
 be taken out, a resumed session of a revoked client would still get in. So each change makes a
 fresh context, and `LiveContext` hands every new connection to the newest; connections that stand
-are not touched. When the new files do not load the old context stays, and the log says why.
+are for `callboard.pki.standing` to judge. When the new files do not load the
+old context stays, and the log says why.
 """
 
 from __future__ import annotations

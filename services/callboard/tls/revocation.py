@@ -27,7 +27,7 @@ REVOKE = FlagSet(
     """Usage: callboard tls revoke [options] CERTIFICATE|SERIAL...
 
   Take certificates back, and write the CA's revocation list. Programs that read the list refuse
-  them from then on; connections that stand are not touched.
+  them from then on, and end connections of theirs that stand.
 
   $ callboard tls revoke dc1-client-consul-0.pem
   ==> Revoked dc1-client-consul-0.pem
