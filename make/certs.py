@@ -15,14 +15,12 @@ from pathlib import Path
 from make.programs import ROOT
 
 from callboard.pki import constraints, reading, verification
-from callboard.pki.certificates import fingerprint
+from callboard.pki.certificates import fingerprint, to_be_renewed
 from callboard.tls import command
 
 CA = "consul-agent-ca.pem"
 CERTIFICATE = "server.crt.pem"
 KEY = "server.private_key.pem"
-RENEW_AT = 2 / 3
-"""Of a certificate's life."""
 
 
 def main(directory: Path = ROOT / "certs" / "out", public_host: str = "") -> int:
@@ -69,10 +67,9 @@ def _certificate(public_host: str) -> list[str]:
     verification.check_pair(found, reading.read_key(Path(KEY)))
     if not verification.issued_by(found, reading.read_certificate(Path(CA))):
         raise verification.NotAccepted(f"{CERTIFICATE} is not from {CA}")
-    life = found.not_valid_after_utc - found.not_valid_before_utc
     held, wanted = verification.names_of(found), constraints.names_of_host(public_host)
     has_all = set(wanted.dns) <= set(held.dns) and set(wanted.addresses) <= set(held.addresses)
-    if has_all and datetime.now(UTC) < found.not_valid_before_utc + life * RENEW_AT:
+    if has_all and not to_be_renewed(found, datetime.now(UTC)):
         return []
     return ["renew", CERTIFICATE]
 

@@ -27,6 +27,8 @@ SKEW = timedelta(minutes=5)
 CA_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=30)
 CRL_LIFE = timedelta(days=7)
+RENEW_AT = 2 / 3
+"""Of a leaf's life."""
 HASH = hashes.SHA256()
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
@@ -133,6 +135,12 @@ def leaf(
         )
         .sign(issuer_key, HASH)
     )
+
+
+def to_be_renewed(leaf: x509.Certificate, now: datetime) -> bool:
+    """Whether RENEW_AT of a leaf's life has passed."""
+    begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    return now >= begins + (ends - begins) * RENEW_AT
 
 
 def request(key: Key, common_name: str, names: Names) -> x509.CertificateSigningRequest:

@@ -18,14 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from callboard.pki import reading
-from callboard.pki.certificates import Network
+from callboard.pki.certificates import Network, to_be_renewed
 from callboard.pki.roles import Address, Names
 from callboard.pki.verification import issued_by, names_of
 
 REQUEST = "request.pem"
-
-RENEW_AT = 2 / 3
-"""Of a certificate's life."""
 
 FILE_BYTES_MAX = 64 * 1024
 """Of a request: one with a hundred addresses has 3 kB."""
@@ -99,8 +96,7 @@ def due(
         return "other names"
     if now < held.not_valid_before_utc:
         return "it is not valid yet: the clock was set back"
-    life = held.not_valid_after_utc - held.not_valid_before_utc
-    if now >= held.not_valid_before_utc + life * RENEW_AT:
+    if to_be_renewed(held, now):
         return "two thirds of its life have passed"
     return None
 
