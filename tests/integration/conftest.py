@@ -9,11 +9,13 @@ about containers.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from tests.harness.capabilities import has, require
 from tests.harness.compose_driver import ComposeStack
 from tests.harness.process_driver import ProcessStack
+from tests.harness.secured import Farm
 from tests.harness.stack import NAMES, Plan, Stack
 
 KINDS = ("containers", "processes")
@@ -139,6 +141,25 @@ def fresh(stack_kind: str, request: pytest.FixtureRequest) -> Iterator[Fresh]:
         if request.node.stash.get(FAILED, False):
             request.node.add_report_section("teardown", "stack", stack.logs()[-20_000:])
         stack.down()
+
+
+@pytest.fixture
+def farm_flags() -> tuple[str, ...]:
+    """Further flags of the agents of `farm`."""
+    return ()
+
+
+@pytest.fixture
+def farm(tmp_path: Path, farm_flags: tuple[str, ...]) -> Iterator[Farm]:
+    """Running programs of one CA, which is the test itself."""
+    require("linux")
+    made = Farm(tmp_path)
+    made.more = farm_flags
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
 
 
 @pytest.hookimpl(wrapper=True)

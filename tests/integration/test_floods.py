@@ -7,12 +7,10 @@ import itertools
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from make.programs import SERVERS
-from tests.harness.capabilities import require
 from tests.harness.eventually import eventually_sync
 from tests.harness.secured import Farm, traffic
 
@@ -20,18 +18,6 @@ THREADS = 6
 FLOOD = 1500
 """Attempts in all, of whichever kind."""
 PORTS = (8300, 8501)
-
-
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[Farm]:
-    """Running programs of one CA."""
-    require("linux")
-    made = Farm(tmp_path)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
 
 
 def without_certificate(address: tuple[str, int]) -> None:

@@ -6,14 +6,11 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from make.programs import CLIENT, SERVERS
 from tests.harness.asking import http
 from tests.harness.bootstrapped import GOSSIP
-from tests.harness.capabilities import require
 from tests.harness.eventually import eventually_sync
 from tests.harness.pings import answers, keyring_of
 from tests.harness.secured import Farm, traffic
@@ -27,16 +24,9 @@ def text(key: bytes) -> str:
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Iterator[Farm]:
-    """Programs whose gossip has a key."""
-    require("linux")
-    made = Farm(tmp_path)
-    made.more = (f"-encrypt={text(OLD)}",)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
+def farm_flags() -> tuple[str, ...]:
+    """Gossip has a key."""
+    return (f"-encrypt={text(OLD)}",)
 
 
 def keyring(farm: Farm, *words: str) -> str:

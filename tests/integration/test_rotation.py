@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ssl
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from make.programs import CLIENT, NAMESERVER, SERVERS
-from tests.harness.capabilities import require
 from tests.harness.certified import CA, material
 from tests.harness.eventually import eventually_sync
 from tests.harness.secured import PROGRAMS, Farm, traffic
@@ -19,18 +17,6 @@ from callboard.pki.roles import names_for
 
 TLS_PORTS = {**dict.fromkeys(SERVERS, (8300, 8501)), CLIENT: (8501,), NAMESERVER: (8853,)}
 RPC = 8300
-
-
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[Farm]:
-    """Running programs of one CA."""
-    require("linux")
-    made = Farm(tmp_path)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
 
 
 def rpc_connections(farm: Farm) -> set[Connection]:

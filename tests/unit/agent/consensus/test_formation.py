@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import msgspec
@@ -292,9 +294,11 @@ async def test_founder_whose_mark_was_not_written_any_more_keeps_its_vote() -> N
         await eventually(lambda: follower.driver.trouble() is None)
 
 
-async def test_late_founder_joins_the_cluster_the_others_founded() -> None:
+@asynccontextmanager
+async def two_and_a_late_founder() -> AsyncIterator[tuple[Cluster, Server]]:
+    """Two founders have a leader; the third is known, and answers, and cannot see anybody yet."""
+
     def late(made: Cluster) -> None:
-        # It is known, and answers, before it can see anybody.
         made.servers[2].addresses = {}
 
     async with cluster(3, prepare=late) as made:
@@ -303,6 +307,11 @@ async def test_late_founder_joins_the_cluster_the_others_founded() -> None:
         await eventually(
             lambda: made.servers[0].driver.is_leader or made.servers[1].driver.is_leader
         )
+        yield made, third
+
+
+async def test_late_founder_joins_the_cluster_the_others_founded() -> None:
+    async with two_and_a_late_founder() as (made, third):
         assert third.driver.cluster_id == ""
         third.addresses.update(made.addresses)
         await eventually(lambda: third.driver.ready)
@@ -323,15 +332,7 @@ async def test_log_of_another_cluster_is_refused_at_the_start() -> None:
 
 
 async def test_founder_that_stopped_before_it_had_a_log_keeps_its_vote() -> None:
-    def late(made: Cluster) -> None:
-        made.servers[2].addresses = {}
-
-    async with cluster(3, prepare=late) as made:
-        third = made.servers[2]
-        made.addresses["id-3"] = third.server.address
-        await eventually(
-            lambda: made.servers[0].driver.is_leader or made.servers[1].driver.is_leader
-        )
+    async with two_and_a_late_founder() as (made, third):
         await third.crash()
         third.addresses = made.addresses
         await third.start(seed=1)
