@@ -6,14 +6,15 @@ to end those whose certificate was revoked, has expired, or comes from a CA that
 is at once; the others have a minute in which whoever dialled makes the connection anew by itself,
 so that a change of certificates or of the CA costs no request. A list that is merely out of date
 ends nothing: new connections are refused by then, and cutting the old ones too would turn an
-issuer's outage into everybody's.
+issuer's outage into everybody's. Nor does an issuer that never was among the CAs: the handshake
+accepted it through an intermediate, which is not at hand any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -69,6 +70,8 @@ class Standing:
         self._holders: list[Callable[[Judge], object]] = []
         self._generation = -1
         self._trust = _Trust((), ())
+        self._former: tuple[x509.Certificate, ...] = ()
+        """CAs that are gone."""
         self._accepted: dict[bytes, datetime] = {}
         """By the files as they are: certificate -> until when."""
         self._doomed: dict[bytes, datetime] = {}
@@ -88,11 +91,11 @@ class Standing:
     async def follow(self, period_s: float = POLL_S) -> None:
         """Look again and again, until cancelled; long lists are read beside the loop."""
         while True:
-            await asyncio.sleep(period_s)
             generation = self._live.generation
             if self._generation != generation:
                 self._take(generation, await asyncio.to_thread(self._read))
             self._ask()
+            await asyncio.sleep(period_s)
 
     def _read(self) -> _Trust | None:
         material = self._live.material
@@ -107,6 +110,8 @@ class Standing:
 
     def _take(self, generation: int, read: _Trust | None) -> None:
         if read is not None:
+            known = dict.fromkeys((*self._former, *self._trust.authorities))
+            self._former = tuple(one for one in known if one not in read.authorities)
             self._trust, self._generation = read, generation
             self._accepted.clear()
 
@@ -140,8 +145,7 @@ class Standing:
     def _check(self, leaf: x509.Certificate) -> None:
         who = verification.common_name(leaf.subject)
         verification.check_dates(leaf, self._now(), who)
-        issuers = [one for one in self._trust.authorities if verification.issued_by(leaf, one)]
-        if not issuers:
+        if not _from(leaf, self._trust.authorities) and _from(leaf, self._former):
             raise verification.NotAccepted(
                 f"{who} comes from {verification.common_name(leaf.issuer)}, "
                 "which is not among the CAs any more"
@@ -151,3 +155,7 @@ class Standing:
             if listed.issuer == leaf.issuer and line is not None:
                 since = verification.moment(line.revocation_date_utc)
                 raise _Revoked(f"{who} was revoked on {since}")
+
+
+def _from(leaf: x509.Certificate, authorities: Iterable[x509.Certificate]) -> bool:
+    return any(verification.issued_by(leaf, one) for one in authorities)

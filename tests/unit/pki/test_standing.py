@@ -96,6 +96,28 @@ def test_peer_of_a_ca_with_the_same_name_and_another_key_goes(scene: Scene) -> N
     assert "not among the CAs any more" in str(scene.holder.said[0])
 
 
+def test_peer_through_an_intermediate_stays_until_it_is_revoked(scene: Scene) -> None:
+    """The handshake saw the intermediate; what is judged here is the leaf alone."""
+    between = CA("an intermediate")
+    peer = between.leaf(names_for("agent", "agent-3"))
+    scene.holder.ders = [peer.certificate.public_bytes(Encoding.DER)]
+    for _ in range(3):
+        scene.standing.look()
+        assert scene.holder.said == [None]
+        scene.now += timedelta(seconds=61)
+    lists = certificates.pem(scene.authority.list()) + certificates.pem(between.list(peer))
+    scene.replace("crl.pem", lists)
+    assert "was revoked on" in str(scene.holder.said[0])
+
+
+def test_peer_of_a_ca_that_comes_back_is_accepted_again(scene: Scene) -> None:
+    scene.replace("ca.pem", certificates.pem(CA().certificate))
+    scene.replace("ca.pem", certificates.pem(scene.authority.certificate))
+    scene.now += timedelta(seconds=61)
+    scene.standing.look()
+    assert scene.holder.said == [None]
+
+
 def test_peer_goes_when_its_certificate_expires(scene: Scene) -> None:
     scene.now += certificates.LEAF_LIFE - timedelta(minutes=10)
     scene.standing.look()
