@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from callboard.chassis.lifecycle import Lifecycle
-from callboard.pki.live import LiveIdentity
+from callboard.pki.live import Judge, LiveIdentity
 
-Judge = Callable[[bytes], str | None]
 Holder = Callable[[Judge], object]
 """Ends its connections whose certificate (DER) the judge says something about."""
 

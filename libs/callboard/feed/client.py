@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -21,6 +21,7 @@ from callboard.chassis.logs import RateLimited
 from callboard.feed.connector import AgentConnector
 from callboard.feed.copy import CatalogCopy, FeedSession
 from callboard.feed.wire import FORMAT, FeedError, FrameReader, Heartbeat
+from callboard.pki.live import Judge
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class FeedClient:
             self.connected_to = ""
         return feed.complete
 
-    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+    def judge(self, judge: Judge) -> None:
         """Leave an agent whose certificate (DER) is not accepted any more."""
         if self._connector is not None:
             self._connector.judge(judge)

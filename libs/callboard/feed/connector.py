@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+
+from callboard.pki.live import Judge
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class AgentConnector(aiohttp.TCPConnector):
             self._secured.add(transport)
         return connection
 
-    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+    def judge(self, judge: Judge) -> None:
         """Cut the connections to agents whose certificate (DER) is not accepted any more."""
         self._secured = {one for one in self._secured if not one.is_closing()}
         for transport in self._secured:

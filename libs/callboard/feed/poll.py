@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -31,6 +31,7 @@ from callboard.feed.mirror import (
     PollError,
     PollSettings,
 )
+from callboard.pki.live import Judge
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class PollClient:
                 longest = min(settings.retry_max_s, settings.retry_min_s * 2 ** min(failures, 8))
                 await asyncio.sleep(self._rng.uniform(settings.retry_min_s, longest))
 
-    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+    def judge(self, judge: Judge) -> None:
         """Leave a server whose certificate (DER) is not accepted any more."""
         if self._connector is not None:
             self._connector.judge(judge)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 POLL_S = 10.0
 """Files are looked at this often: notifications do not cross some mounts."""
 
+Judge = Callable[[bytes], str | None]
+"""Why a certificate (DER) that was accepted once is not accepted any more; None while it is."""
 Signature = tuple[tuple[int, int, int], ...]
 
 

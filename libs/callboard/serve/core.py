@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from callboard.pki.live import Judge
 from callboard.serve.exchange import Answer, Dispatcher
 from callboard.serve.fanout import FanOut
 from callboard.serve.limits import Limits
-from callboard.serve.peers import Judge, Shown
+from callboard.serve.peers import Shown
 from callboard.serve.timerwheel import TimerWheel
 from callboard.serve.wire import DateLine
 

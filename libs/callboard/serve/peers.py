@@ -7,13 +7,9 @@ The certificate was verified by the context; what its holder may do is for handl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from callboard.pki.roles import Peer, peer_of
-
-Judge = Callable[[bytes], str | None]
-"""Why a certificate (DER) that was accepted once is not accepted any more; None while it is."""
 
 CONNECTION_AGE_MAX_S = 3600.0
 """An older TLS connection ends with its next answer: a client shows its certificate anew."""

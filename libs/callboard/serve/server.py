@@ -20,11 +20,11 @@ from uvicorn.server import ServerState
 
 from callboard.chassis.logs import RateLimited
 from callboard.pki.accepting import HANDSHAKE_TIMEOUT_S, HANDSHAKES_MAX, Handshaker, Handshakes
+from callboard.pki.live import Judge
 from callboard.serve.connection import Connection
 from callboard.serve.core import Asgi, Core, Observer, Peer
 from callboard.serve.exchange import Dispatcher
 from callboard.serve.limits import Limits, affordable
-from callboard.serve.peers import Judge
 from callboard.serve.timerwheel import TimerWheel
 
 log = logging.getLogger(__name__)

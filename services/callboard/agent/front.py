@@ -32,10 +32,9 @@ from callboard.dns.settings import TTL_MAX_S, DnsSettings, Soa
 from callboard.feed.copy import CatalogCopy
 from callboard.feed.source import FeedCluster, FeedSource, TooManyReaders, UnknownFormat
 from callboard.feed.wire import Member as FedMember
-from callboard.pki.live import LiveIdentity
+from callboard.pki.live import Judge, LiveIdentity
 from callboard.pki.roles import trust_domain
 from callboard.serve import FanOut, Limits, Request, Server, Stream, TimerWheel
-from callboard.serve.peers import Judge
 from callboard.swim.serf_members import SerfMember
 
 log = logging.getLogger(__name__)

@@ -50,9 +50,8 @@ from callboard.chassis import lifecycle, logs
 from callboard.chassis.identity import open_identity
 from callboard.chassis.metrics import Metrics
 from callboard.chassis.standing import judge_standing
-from callboard.pki.live import LiveIdentity
+from callboard.pki.live import Judge, LiveIdentity
 from callboard.raft.errors import InvariantBroken, UnsupportedEntry
-from callboard.serve.peers import Judge
 
 log = logging.getLogger(__name__)
 

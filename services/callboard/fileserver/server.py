@@ -29,7 +29,8 @@ from callboard.fileserver.keepalive import keep_alive
 from callboard.fileserver.limits import Limits
 from callboard.fileserver.ports import Router
 from callboard.fileserver.transport import State, Transport
-from callboard.pki.standing import Judge, Standing
+from callboard.pki.live import Judge
+from callboard.pki.standing import Standing
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from weakref import WeakSet
 
 from callboard.agent.rpc.connection import FramedConnection
 from callboard.agent.rpc.wire import Channel
 from callboard.chassis.metrics import Labels
-from callboard.pki.live import LiveIdentity
+from callboard.pki.live import Judge, LiveIdentity
 from callboard.pki.roles import AGENT, SERVER, Peer, WrongRole, authorise, peer_of
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class RpcSecurity:
         connection.is_old = is_old
         self._standing.add(connection)
 
-    def judge(self, judge: Callable[[bytes], str | None]) -> None:
+    def judge(self, judge: Judge) -> None:
         """Hang up on those whose certificate is not accepted any more, or who stay too long."""
         for connection in [one for one in self._standing if not one.closed]:
             reason = judge(connection.certificate_der)

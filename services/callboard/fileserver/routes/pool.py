@@ -8,9 +8,9 @@ import logging
 import ssl
 from collections import deque
 
-from callboard.chassis.standing import Judge
 from callboard.fileserver.routes.instances import Instance
 from callboard.fileserver.routes.upstream import Upstream
+from callboard.pki.live import Judge
 
 log = logging.getLogger(__name__)
 
