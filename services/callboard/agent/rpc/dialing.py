@@ -150,7 +150,8 @@ class Dialer:
             )
             raise RpcUnreachable(f"{address}: refused: {answer.reason}", sent=False)
         if self._security is not None:
-            reason = self._security.refusal_of_listener(connection.certificate, answer.node_name)
+            shown = self._security.peer(connection)
+            reason = self._security.refusal_of_listener(shown, answer.node_name)
             if reason:
                 connection.abort(reason)
                 self._limited.warning(

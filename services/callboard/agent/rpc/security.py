@@ -11,7 +11,6 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Mapping
 from weakref import WeakSet
 
 from callboard.agent.rpc.connection import FramedConnection
@@ -21,8 +20,6 @@ from callboard.pki.live import Judge, LiveIdentity
 from callboard.pki.roles import AGENT, SERVER, Peer, WrongRole, authorise, peer_of
 
 log = logging.getLogger(__name__)
-
-Certificate = Mapping[str, object]
 
 ALLOWED = {
     Channel.RPC: (SERVER, AGENT),
@@ -88,15 +85,12 @@ class RpcSecurity:
             elif _age_s(connection) > 2 * AGE_MAX_S:
                 connection.close("old")
 
-    def is_server(self, certificate: Certificate | None) -> bool:
-        """Whether the other side is a server of the catalog."""
-        return SERVER in peer_of(certificate, self._trust).roles
+    def peer(self, connection: FramedConnection) -> Peer:
+        """Who is at the other end, as its certificate says."""
+        return peer_of(connection.certificate, self._trust)
 
-    def refusal(
-        self, certificate: Certificate | None, channel: Channel, node_name: str
-    ) -> str | None:
+    def refusal(self, peer: Peer, channel: Channel, node_name: str) -> str | None:
         """Why a dialler that calls itself `node_name` is refused; None when it is not."""
-        peer = peer_of(certificate, self._trust)
         try:
             authorise(peer, ALLOWED[channel], f"channel {channel}")
         except WrongRole as problem:
@@ -107,9 +101,8 @@ class RpcSecurity:
             self.count("name")
         return reason
 
-    def refusal_of_listener(self, certificate: Certificate | None, node_name: str) -> str | None:
+    def refusal_of_listener(self, peer: Peer, node_name: str) -> str | None:
         """Why who answered is not believed; None when it is."""
-        peer = peer_of(certificate, self._trust)
         if SERVER not in peer.roles:
             return "the other side's certificate is not a server's"
         return _other_name(peer, node_name)

@@ -33,6 +33,7 @@ from callboard.agent.rpc.wire import (
     encode_frame,
 )
 from callboard.pki.accepting import TlsListener
+from callboard.pki.roles import SERVER
 
 log = logging.getLogger(__name__)
 
@@ -144,10 +145,9 @@ class RpcServer:
         answer = answer_hello(hello, self.member)
         if isinstance(answer, Welcome) and Channel(hello.channel) not in self._channels:
             answer = Refused(f"channel {hello.channel!r} is not served by this agent")
-        if isinstance(answer, Welcome) and self._security is not None:
-            reason = self._security.refusal(
-                connection.certificate, Channel(hello.channel), hello.node_name
-            )
+        shown = None if self._security is None else self._security.peer(connection)
+        if isinstance(answer, Welcome) and self._security is not None and shown is not None:
+            reason = self._security.refusal(shown, Channel(hello.channel), hello.node_name)
             answer = Refused(reason) if reason else answer
         if isinstance(answer, Refused):
             connection.send_raw(MAGIC + encode_frame(FrameKind.REFUSED, ENCODER.encode(answer)))
@@ -164,7 +164,7 @@ class RpcServer:
             hello.node_name,
             hello.cluster_id,
             connection.remote_address,
-            self._security is None or self._security.is_server(connection.certificate),
+            shown is None or SERVER in shown.roles,
         )
         return self._channels[channel](peer, connection)
 

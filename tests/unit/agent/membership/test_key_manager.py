@@ -149,9 +149,10 @@ async def test_key_that_cannot_be_kept_is_not_taken(tmp_path: Path) -> None:
         assert read_keyring(path) == (OLD, NEW)
 
 
-async def test_disk_that_hangs_stops_neither_gossip_nor_the_order_of_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hanging_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[asyncio.Event, list[tuple[bytes, ...]]]:
+    """Keyrings are written once the event is set; what was written, in order."""
     loop, hangs, written = asyncio.get_running_loop(), asyncio.Event(), []
 
     def slowly(path: Path, keys: Sequence[bytes]) -> None:
@@ -160,6 +161,13 @@ async def test_disk_that_hangs_stops_neither_gossip_nor_the_order_of_changes(
         write_keyring(path, keys)
 
     monkeypatch.setattr(key_manager, "write_keyring", slowly)
+    return hangs, written
+
+
+async def test_disk_that_hangs_stops_neither_gossip_nor_the_order_of_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, written = hanging_disk(monkeypatch)
     async with agents() as group:
         path = tmp_path / "local.keyring"
         alone = await group.start("alone", keys=(OLD,), keyring_path=path)
@@ -177,13 +185,7 @@ async def test_disk_that_hangs_stops_neither_gossip_nor_the_order_of_changes(
 async def test_questions_that_wait_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, hangs, written = asyncio.get_running_loop(), asyncio.Event(), []
-
-    def slowly(path: Path, keys: Sequence[bytes]) -> None:
-        asyncio.run_coroutine_threadsafe(hangs.wait(), loop).result(30)
-        written.append(tuple(keys))
-
-    monkeypatch.setattr(key_manager, "write_keyring", slowly)
+    hangs, written = hanging_disk(monkeypatch)
     async with agents() as group:
         path = tmp_path / "local.keyring"
         alone = await group.start("alone", keys=(OLD,), keyring_path=path)
