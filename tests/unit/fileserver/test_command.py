@@ -25,16 +25,24 @@ from callboard.fileserver.settings import FLAGS, FileserverSettings, build
 ADDRESS = "127.86.14.43"
 """Of this test alone."""
 COMMAND = [sys.executable, "-m", "callboard.fileserver"]
+SELDOM = [
+    sys.executable,
+    "-c",
+    "import os, sys; from callboard.fileserver import __main__, server; "
+    "server.Server.__init__.__kwdefaults__['look_s'] = 3600.0; "
+    "sys.exit(__main__.run(sys.argv[1:], os.environ))",
+]
+"""The same, but for its looking at the folder by itself every two seconds."""
 
 
 @contextmanager
 def running(
-    folder: Path, *arguments: str, bind: str = ADDRESS
+    folder: Path, *arguments: str, bind: str = ADDRESS, command: list[str] = COMMAND
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run the program in a folder, with its stderr in folder/../log."""
     environment = {**os.environ, "BIND": bind}
     with (folder.parent / "log").open("wb") as log:
-        process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, stderr=log, env=environment)
+        process = subprocess.Popen([*command, *arguments], cwd=folder, stderr=log, env=environment)
     try:
         yield process
     finally:
@@ -97,7 +105,7 @@ def test_the_current_folder_is_served_and_its_key_is_not(tmp_path: Path) -> None
 
 def test_hup_takes_changes_at_once(tmp_path: Path) -> None:
     root = article(tmp_path)
-    with running(root, "--port", "0") as process:
+    with running(root, "--port", "0", command=SELDOM) as process:
         eventually_sync(lambda: url_of(root), timeout_s=20)
         put(root / "new.txt", b"new")
         process.send_signal(signal.SIGHUP)
