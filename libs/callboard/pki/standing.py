@@ -23,12 +23,10 @@ from cryptography import x509
 
 from callboard.pki import reading, verification
 from callboard.pki.contexts import Material
-from callboard.pki.live import POLL_S
+from callboard.pki.live import POLL_S, Judge
 
 log = logging.getLogger(__name__)
 
-Judge = Callable[[bytes], str | None]
-"""Why a certificate (DER) is not accepted any more; None while it is."""
 GRACE_S = 60.0
 ACCEPTED_MAX = 4096
 """Certificates whose judgement is remembered."""

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.harness.certified import CA, Leaf, material, today
 
 from callboard.pki import certificates
-from callboard.pki.live import LiveIdentity
+from callboard.pki.live import Judge, LiveIdentity
 from callboard.pki.roles import names_for
-from callboard.pki.standing import Judge, Standing
+from callboard.pki.standing import Standing
 
 
 @dataclass
