@@ -164,7 +164,9 @@ class Server:
 
     def forget(self, transport: Transport) -> None:
         """A connection's descriptor is closed."""
-        self.connections.discard(transport)
+        if transport not in self.connections:
+            return
+        self.connections.remove(transport)
         group = address_group(transport.address)
         left = self._per_address[group] - 1
         if left > 0:
@@ -239,7 +241,7 @@ class Server:
                         self._end_old(transport)
                 except Exception:  # one connection's fault must not end the limits of all
                     log.exception("a connection could not be ended")
-                    self.connections.discard(transport)
+                    self.forget(transport)
             if self.access is not None:
                 self.access.flush()
 

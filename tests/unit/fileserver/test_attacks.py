@@ -15,6 +15,7 @@ import pytest
 from tests.harness.eventually import SLOW, eventually
 from tests.harness.static_server import QUICK, Issuing, Serving, put, run_on_uvloop, serving
 
+from callboard.fileserver.connection import Connection
 from callboard.fileserver.limits import Limits
 from callboard.pki import certificates
 
@@ -466,6 +467,24 @@ async def test_resets_and_half_open_connections_leave_nothing_behind(tmp_path: P
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
         await eventually(lambda: server.server.accepted >= 3)
+        await eventually(lambda: not server.server.connections)
+        assert not server.server._per_address
+
+
+async def test_a_connection_that_cannot_be_ended_is_not_counted_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expire(_: Connection) -> None:
+        raise ValueError("on purpose")
+
+    monkeypatch.setattr(Connection, "expire", expire)
+    async with serving(tmp_path, FILES, limits=QUICK) as server:
+        client = await server.connect()
+        await eventually(lambda: server.server.accepted == 1 and not server.server.connections)
+        assert not server.server._per_address
+        monkeypatch.undo()
+        await server.connect()
+        client.close()
         await eventually(lambda: not server.server.connections)
         assert not server.server._per_address
 
