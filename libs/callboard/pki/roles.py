@@ -10,6 +10,7 @@ Consul, which has that DNS name only, is a server here too (`client.dc1.consul`:
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ OPERATOR = "operator"
 """A person's tool: `callboard tls cert create -cli`."""
 PROGRAMS = ("agent", "nameserver", "hub", "gateway", "sidecar", "fileserver", "issuer")
 ROLES = frozenset({SERVER, OPERATOR, *PROGRAMS})
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""What a node or program may be called in a certificate: a host name of one label."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 LOOPBACK: tuple[Address, ...] = (

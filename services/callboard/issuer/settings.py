@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,13 +19,9 @@ from callboard.chassis.settings import (
     refuse_arguments,
     said,
 )
+from callboard.pki.certificates import Network
 from callboard.pki.constraints import checked_name
-from callboard.pki.roles import ROLES
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-NODE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""A program's name is a host name of one label."""
+from callboard.pki.roles import LABEL, ROLES
 
 FLAGS = FlagSet(
     """Usage: callboard issuer -data-dir=DIR -exchange=DIR -program=NAME=ROLE... [options]
@@ -111,7 +106,7 @@ def _programs(values: tuple[str, ...]) -> dict[str, str]:
     programs: dict[str, str] = {}
     for value in values:
         name, _, role = value.partition("=")
-        if not NODE.fullmatch(name) or role not in ROLES:
+        if not LABEL.fullmatch(name) or role not in ROLES:
             raise SettingsError(
                 f"-program is NAME=ROLE, not {value!r}; roles are {', '.join(sorted(ROLES))}"
             )

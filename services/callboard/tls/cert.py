@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,12 @@ from callboard.files import create as create_file
 from callboard.pki import certificates, constraints, roles, verification
 from callboard.pki.authority import Authority
 from callboard.pki.certificates import Key
-from callboard.pki.roles import Address, Names
+from callboard.pki.roles import LABEL, Address, Names
 from callboard.tls import files
 
 KINDS = {"server": roles.SERVER, "client": roles.AGENT, "cli": roles.OPERATOR}
 """Flags and the roles they give, as Consul names them; -service gives a program's."""
 
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 NUMBERS_MAX = 10_000
 """Of certificates of one kind in a directory."""
