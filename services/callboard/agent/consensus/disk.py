@@ -73,6 +73,21 @@ class DirectoryInUse(OSError):
     """Another live process owns the directory."""
 
 
+def write_whole(disk: Disk, name: str, data: bytes) -> None:
+    """Write a small file so that it is there whole or not at all, and durable on return."""
+    temporary = f"{name}.tmp"
+    if temporary in disk.names():
+        disk.remove(temporary)
+    file = disk.create(temporary)
+    try:
+        file.write(0, data)
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(temporary, name)
+    disk.sync_directory()
+
+
 class LocalFile:
     """A file by its descriptor; positional reads and writes only."""
 
@@ -272,14 +287,7 @@ class MemoryDisk:
     def create_whole(self, name: str, data: bytes) -> None:
         if name in self._files:
             raise FileExistsError(errno.EEXIST, "file exists", name)
-        temporary = f"{name}.tmp"
-        if temporary in self._files:
-            self.remove(temporary)
-        file = self.create(temporary)
-        file.write(0, data)
-        file.sync()
-        self.rename(temporary, name)
-        self.sync_directory()
+        write_whole(self, name, data)
 
     def open(self, name: str) -> MemoryFile:
         if name not in self._files:

@@ -18,7 +18,7 @@ import uuid
 
 import msgspec
 
-from callboard.agent.consensus.disk import Disk
+from callboard.agent.consensus.disk import Disk, write_whole
 
 NODE_ID_FILE = "node-id"
 MARK_FILE = "cluster.json"
@@ -129,18 +129,3 @@ def keep_promises(disk: Disk, promises: tuple[tuple[str, ...], ...]) -> None:
 def save_mark(disk: Disk, mark: ClusterMark) -> None:
     """Keep the mark: durable on return. Raises OSError."""
     write_whole(disk, MARK_FILE, msgspec.json.encode(mark) + b"\n")
-
-
-def write_whole(disk: Disk, name: str, data: bytes) -> None:
-    """Write a small file so that it is there whole or not at all, and durable on return."""
-    temporary = f"{name}.tmp"
-    if temporary in disk.names():
-        disk.remove(temporary)
-    file = disk.create(temporary)
-    try:
-        file.write(0, data)
-        file.sync()
-    finally:
-        file.close()
-    disk.rename(temporary, name)
-    disk.sync_directory()
