@@ -1,7 +1,8 @@
 """Which agents a program was told of: URLs, or bare host names that mean whatever stack this is.
 
 `agent-1` is https://agent-1:8501 for a program with an identity and http://agent-1:8500 without
-one; so one command line fits a stack with and without mutual TLS.
+one; so one command line fits a stack with and without mutual TLS. A URL without a port means the
+agents' ports as well: whoever reads these addresses need not know them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,5 @@ def _url(word: str, *, secure: bool) -> str:
         or url.rstrip("/") != f"{parts.scheme}://{parts.netloc}"  # no path, query or fragment
     ):
         raise ValueError(f"-catalog: {word!r} is no http or https URL")
-    if "://" in word or given is not None:
-        return url.rstrip("/")
-    return f"{url}:{default_port('agent', scheme)}"
+    url = url.rstrip("/")
+    return url if given is not None else f"{url}:{default_port('agent', parts.scheme)}"

@@ -15,9 +15,13 @@ def test_bare_names_fit_a_stack_with_and_without_mutual_tls() -> None:
     assert agent_urls("agent-1,[::1]", secure=False) == ("http://agent-1:8500", "http://[::1]:8500")
 
 
-def test_urls_and_ports_stay_as_they_are_given() -> None:
-    given = "http://10.0.0.1:8500/,https://b"
-    assert agent_urls(given, secure=True) == ("http://10.0.0.1:8500", "https://b")
+def test_schemes_and_ports_stay_as_they_are_given() -> None:
+    given = "http://10.0.0.1:80/,https://b,http://[::1]/"
+    assert agent_urls(given, secure=True) == (
+        "http://10.0.0.1:80",
+        "https://b:8501",
+        "http://[::1]:8500",
+    )
     assert agent_urls("agent-1:9000", secure=True) == ("https://agent-1:9000",)
 
 
