@@ -152,7 +152,8 @@ def parse(data: bytes) -> Head:
 
 class Heads:
     """Reads heads, and keeps what it made of some: a page that is opened again, or polled, sends
-    the same bytes again. Heads with credentials in them are not kept."""
+    the same bytes again. Heads with credentials in them are not kept; nor are those with a query,
+    where tokens may stand too."""
 
     def __init__(self) -> None:
         self._kept: dict[bytes, Head] = {}
@@ -163,7 +164,8 @@ class Heads:
         if kept is not None:
             return kept
         head = parse(data)
-        if len(data) <= KEPT_BYTES_MAX and _CREDENTIALS.isdisjoint(head.fields):
+        secret = head.query or not _CREDENTIALS.isdisjoint(head.fields)
+        if len(data) <= KEPT_BYTES_MAX and not secret:
             if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
             self._kept[data] = head
