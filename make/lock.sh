@@ -21,7 +21,7 @@ compile() {
 echo "== constraints.txt"
 compile --all-extras "$@" -o constraints.txt pyproject.toml
 echo "== constraints-image.txt"
-compile --extra nameserver --generate-hashes "$@" -c constraints.txt \
+compile --extra hub --extra nameserver --generate-hashes "$@" -c constraints.txt \
   -o constraints-image.txt pyproject.toml
 echo "== constraints-build.txt"
 python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \

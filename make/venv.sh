@@ -15,7 +15,7 @@ if [ ! -x .venv/bin/python ] && ! $python -m venv .venv; then
   echo "on Debian: apt-get install python3-venv" >&2
   exit 1
 fi
-.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,nameserver]'
+.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,hub,nameserver]'
 # Also where Python is told to write no bytecode: else every start would compile all of it again.
 .venv/bin/python -m compileall -q libs services
 touch .venv/.made
