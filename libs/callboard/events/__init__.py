@@ -1,0 +1,1 @@
+"""Server-sent events: encoder, parser, and a client that resumes (sync and async)."""
