@@ -100,6 +100,12 @@ def _testssl() -> bool:
     return version is not None and (int(version[1]), int(version[2])) >= (3, 2)
 
 
+def _postgres() -> bool:
+    """Debian keeps the server's programs out of the path; it does not run as root."""
+    there = any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return there and (os.geteuid() != 0 or shutil.which("setpriv") is not None)
+
+
 def _tool(name: str, package: str) -> Capability:
     return Capability(
         name, f"apt-get install {package}", lambda: shutil.which(name) is not None, _debian_root
@@ -133,6 +139,7 @@ CAPABILITIES = {
         _tool("caddy", "caddy"),
         _tool("nginx", "nginx-light"),
         _tool("chromium", "chromium"),
+        Capability("postgres", "apt-get install postgresql", _postgres, _debian_root),
         Capability(
             "testssl",
             "testssl.sh 3.2: make/debian-release.sh trixie testssl.sh",
