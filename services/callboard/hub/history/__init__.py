@@ -1,0 +1,1 @@
+"""The hub's own updates: a ring in memory before a store, in one order."""
