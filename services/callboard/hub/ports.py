@@ -38,6 +38,9 @@ class Grants(Protocol):
 
     def allow(self, topic: str) -> bool: ...
 
+    def covers(self, topics: tuple[str, ...], private: bool) -> bool:
+        """Whether an update of these topics may be published."""
+
 
 class Selector(Protocol):
     """What a stream asks for, and may see: matchers, and the grants for private updates.
@@ -77,6 +80,9 @@ class Rights:
     subject: str = ""
     payload: object = None
     """Of the token (`mercure.payload`): shown in subscription events."""
+    payloads: tuple[tuple[Grants, object], ...] = ()
+    """The same of draft 08: the first whose grants allow a subscription's matcher, taken as a
+    topic, is that subscription's."""
     token_hash: bytes = b""
     """b"": anonymous. Rates are counted by it."""
 
@@ -223,4 +229,6 @@ class Subscription:
     client: str = ""
     """Address of who asks, for limits and the log."""
     id: str = ""
-    """Of the subscription, in the subscriptions API."""
+    """Of the subscriber, in the subscriptions API and its events."""
+    announcement: object = None
+    """What is told there of the stream; None: nothing. Its maker knows the type."""

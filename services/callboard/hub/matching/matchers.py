@@ -1,0 +1,141 @@
+"""Expressions that name topics: one text, everything, a URI template, a URL pattern. Pure.
+
+Compiled ones are kept by text, so that a thousand readers that ask the same share one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from callboard.hub.matching import patterns, templates
+from callboard.hub.matching.patterns import Compiled
+from callboard.hub.matching.refusal import Refused
+from callboard.hub.matching.templates import Automaton
+from callboard.hub.matching.urls import HUB_URL
+from callboard.hub.ports import Matcher
+
+CATALOG = ("/catalog/", "/cluster/")
+"""What the catalog's topics begin with."""
+COMPILED_MAX = 1024
+"""Patterns and templates kept (a URL pattern takes 70 kB)."""
+KNOWN_MAX = 128
+"""Topics whose result a pattern remembers; history is read one update at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """One topic, byte for byte."""
+
+    text: str
+    kind: str = field(default="exact", init=False)
+
+    def matches(self, topic: str) -> bool:
+        return topic == self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """`*`: every topic."""
+
+    text: str = field(default="*", init=False)
+    kind: str = field(default="all", init=False)
+
+    def matches(self, topic: str) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The topics that a URI template expands to, and the one that is its text."""
+
+    text: str
+    automaton: Automaton = field(compare=False, repr=False)
+    kind: str = field(default="template", init=False)
+
+    @property
+    def bucket(self) -> tuple[str, str]:
+        """What every matched topic begins with; as in `Pattern`."""
+        return "topic", self.automaton.prefix
+
+    def matches(self, topic: str) -> bool:
+        return topic == self.text or self.automaton.matches(topic)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The topics that a URL pattern matches."""
+
+    text: str
+    hub_url: str
+    compiled: Compiled = field(compare=False, repr=False)
+    kind: str = field(default="urlpattern", init=False)
+    _known: dict[str, bool] = field(default_factory=dict, compare=False, repr=False, init=False)
+
+    @property
+    def bucket(self) -> tuple[str, str]:
+        """What every matched topic begins with, and what of it (`topic`, `url`, `path`)."""
+        return self.compiled.space, self.compiled.prefix
+
+    def matches(self, topic: str) -> bool:
+        known = self._known.get(topic)
+        if known is None:
+            known = self._test(topic)
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[topic] = known
+        return known
+
+    def _test(self, topic: str) -> bool:
+        try:
+            return self.compiled.pattern.test(topic, self.hub_url)
+        except (TypeError, ValueError):  # no URL reference: no pattern matches it
+            return False
+
+
+_EVERYTHING = Everything()
+
+
+def everything() -> Matcher:
+    """`*`."""
+    return _EVERYTHING
+
+
+def exact(text: str) -> Matcher:
+    """`match=` of draft 08: the topic that is this text. Raises Refused (400) for an empty one."""
+    if not text:
+        raise Refused(400, "an empty text names no topic")
+    return _EVERYTHING if text == "*" else Exact(text)
+
+
+def legacy(text: str) -> Matcher:
+    """`topic=` of drafts up to 07: `*`, a topic, or a URI template. Raises Refused (400).
+
+    A text with braces that is no template is the topic that it is.
+    """
+    if "{" not in text:
+        return exact(text)
+    return _template(text)
+
+
+def urlpattern(text: str, hub_url: str = HUB_URL) -> Matcher:
+    """`match_urlpattern=` of draft 08: a URL pattern, absolute or relative to the hub's URL.
+    Raises Refused (400)."""
+    return _EVERYTHING if text == "*" else _pattern(text, hub_url)
+
+
+def names_catalog(matcher: Matcher) -> bool:
+    """Whether a matcher is about the catalog's topics, and so not about the hub's own: those two
+    never meet, since nobody publishes to the catalog's. A pattern is, if it begins as they do."""
+    return matcher.text.startswith(CATALOG)
+
+
+@lru_cache(maxsize=COMPILED_MAX)
+def _template(text: str) -> Matcher:
+    automaton = templates.compile(text)
+    return Exact(text) if automaton is None else Template(text, automaton)
+
+
+@lru_cache(maxsize=COMPILED_MAX)
+def _pattern(text: str, hub_url: str) -> Matcher:
+    return Pattern(text, hub_url, patterns.compile(text, hub_url))
