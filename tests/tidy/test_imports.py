@@ -26,6 +26,7 @@ PURE_MODULES = (
     "callboard.hub.event",
     "callboard.hub.cursor",
     "callboard.hub.matching",
+    "callboard.hub.mercure",
 )
 PURE_MAY_IMPORT = {
     "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "contextlib",

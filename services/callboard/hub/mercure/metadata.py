@@ -1,0 +1,28 @@
+"""The hub's protected resource metadata. Pure.
+
+Source: RFC 9728, 2; draft-dunglas-mercure-08, Discovery. `resource` is the hub's configured
+identifier: what tokens of draft 08 must have in `aud`.
+"""
+
+from __future__ import annotations
+
+import json
+
+DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
+"""RFC 9396: the type of the entries in `authorization_details` that concern a hub."""
+COOKIE = "__Secure-mercure_access_token"
+
+
+def metadata(resource: str, *, subscriptions: bool) -> bytes:
+    """The document, as JSON; `subscriptions`: whether active ones are told."""
+    document: dict[str, object] = {
+        "resource": resource,
+        "resource_name": "Callboard hub",
+        "bearer_methods_supported": ["header"],
+        "authorization_details_types_supported": [DETAIL_TYPE],
+        "mercure_cookie": COOKIE,
+        "mercure_matcher_types_supported": ["exact", "urlpattern"],
+    }
+    if subscriptions:
+        document["mercure_subscriptions"] = True
+    return json.dumps(document, separators=(",", ":")).encode()
