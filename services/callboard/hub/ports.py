@@ -83,6 +83,8 @@ class Rights:
     payloads: tuple[tuple[Grants, object], ...] = ()
     """The same of draft 08: the first whose grants allow a subscription's matcher, taken as a
     topic, is that subscription's."""
+    draft: int = 0
+    """Of Mercure, that the token is written by: 7 (or an earlier one) or 8; 0 without one."""
     token_hash: bytes = b""
     """b"": anonymous. Rates are counted by it."""
 
@@ -156,8 +158,18 @@ class History(Protocol):
         """The same from the store. What `after` is followed by may meanwhile have been trimmed: the
         first update's offset tells."""
 
-    async def locate(self, cursor: Cursor) -> Resume:
-        """Where a cursor stands. An unknown id is a gap that begins at the oldest."""
+    async def locate(self, cursor: Cursor, selector: Selector | None = None) -> Resume:
+        """Where a cursor stands: behind it, with a gap if retention has taken anything since that
+        the selector may want (None: anything at all). An unknown id is a gap that begins at the
+        oldest; a cursor that says nothing of the history stands at the head."""
+
+    def trimmed(self, selector: Selector) -> int:
+        """The highest offset that retention has taken of what a selector may want. After `read`
+        (never after `recent`) a reader that was below it has lost updates: a gap, told once for
+        each higher value. What lies between may have other updates, which are sent all the same."""
+
+    def gap(self, after: int, upto: int) -> Gap:
+        """The gap of a reader at `after`, where `trimmed` says `upto`."""
 
     async def since(self, time_ms: int) -> int:
         """The offset after which updates are not older than a wall time."""
