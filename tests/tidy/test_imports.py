@@ -26,6 +26,7 @@ PURE_MODULES = (
     "callboard.hub.event",
     "callboard.hub.cursor",
     "callboard.hub.matching",
+    "callboard.hub.auth.rates",
     "callboard.hub.mercure",
 )
 PURE_MAY_IMPORT = {

@@ -1,0 +1,1 @@
+"""The verbs of `callboard` that speak with a hub, or for it."""
