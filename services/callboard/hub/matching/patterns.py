@@ -19,8 +19,8 @@ GROUPS_MAX = 16
 """Names, wildcards and groups in one pattern."""
 REGEXP_CHARS_MAX = 256
 """Of all regular expressions in one pattern together."""
-COST_MAX = 20_000
-"""About microseconds that its regular expressions take to compile."""
+COST_MAX = 3_000
+"""About microseconds that its regular expressions take to compile: six times `\\w`."""
 
 _TOKEN = re.compile(
     r"\\[pP](?:\{[^}]*\}|.)|\\.|\[\^?\]?(?:\\[pP]\{[^}]*\}|\\.|[^\]\\])*+\]|.", re.DOTALL

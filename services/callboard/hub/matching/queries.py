@@ -17,6 +17,8 @@ from callboard.hub.ports import Matcher
 
 MATCHERS_MAX = 50
 """In one request: they are compiled while others wait."""
+REGEXPS_MAX = 10
+"""Of them, URL patterns with regular expressions, which are the dear ones."""
 PATTERN_BYTES_MAX = 1024
 MATCHER_TYPES = ("exact", "urlpattern")
 """Of draft 08 (`match_type`, `match_<type>`)."""
@@ -50,6 +52,8 @@ def asked(query: Iterable[tuple[str, str]], hub_url: str = HUB_URL) -> Asked:
         raise Refused(400, "which topics? give match=, match_urlpattern= or topic=")
     if len(pairs) > MATCHERS_MAX:
         raise Refused(400, f"a request has at most {MATCHERS_MAX} matchers")
+    if sum("(" in text for name, text in pairs if name == "match_urlpattern") > REGEXPS_MAX:
+        raise Refused(400, f"a request has at most {REGEXPS_MAX} patterns with regular expressions")
     new = [name != "topic" for name, _ in pairs]
     if any(new) != all(new):
         raise Refused(400, "topic= and match= belong to different drafts: use one of them")

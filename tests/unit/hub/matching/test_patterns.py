@@ -72,7 +72,7 @@ def test_a_topic_that_is_no_text_matches_nothing() -> None:
         "/([a[b]])",
         "/((?:a){1000})",
         "/(\\w{1000})",
-        "/(" + "\\w" * 100 + ")",
+        "/(" + "\\w" * 7 + ")",
         "/(a{99999999999999999999})",
         "/" + "*a" * 17,
         "/" + "/".join(f":a{n}" for n in range(17)),
@@ -99,23 +99,31 @@ def _seconds(pattern: str, topic: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["/(a+)+b", "/" + "(a*)" * 16 + "b", "/" + "(\\w*a)" * 8, "/" + "*a" * 16]
+    "pattern", ["/(a+)+b", "/" + "(a*)" * 16 + "b", "/" + "(\\w*a)" * 5, "/" + "*a" * 16]
 )
 def test_the_time_of_a_hostile_pattern_grows_with_the_topic_and_no_faster(pattern: str) -> None:
     short, long = _seconds(pattern, "/" + "a" * 100), _seconds(pattern, "/" + "a" * 1000)
     # 10 times as long; the engine changes its method on the way, which costs a factor once.
     # Backtracking over (a+)+ would take 2 ** 900 times as long.
-    assert long < 2000 * short
+    assert long < 500 * short
 
 
-def test_the_dearest_pattern_that_is_taken_compiles_in_bounded_time() -> None:
-    started = time.perf_counter()
-    patterns.compile("/:id(\\d+)", HUB_URL)
-    simple = time.perf_counter() - started
-    started = time.perf_counter()
-    patterns.compile("/(" + "\\w" * 40 + ")", HUB_URL)
-    dearest = time.perf_counter() - started
-    assert dearest < 500 * max(simple, 0.0005)
+def _seconds_to_compile(pattern: str) -> float:
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        patterns.compile(pattern, HUB_URL)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+@pytest.mark.parametrize(
+    "regexp",
+    ["\\w" * 6, "\\p{L}" * 6, "\\d{60}", ".{256}", "[\\w\\d\\s]{6}", "(?:a|" * 40 + ")" * 40],
+)
+def test_the_dearest_patterns_that_are_taken_compile_in_bounded_time(regexp: str) -> None:
+    # a thousand \w would take two thousand times as long as a plain pattern
+    assert _seconds_to_compile(f"/({regexp})") < 200 * _seconds_to_compile("/a/:id")
 
 
 PIECES = st.lists(

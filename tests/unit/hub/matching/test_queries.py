@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.hub.matching.queries import MATCHERS_MAX, asked, matcher
+from callboard.hub.matching.queries import MATCHERS_MAX, REGEXPS_MAX, asked, matcher
 from callboard.hub.matching.refusal import Refused
 
 
@@ -65,6 +65,7 @@ def test_other_parameters_are_left_alone() -> None:
         [("match_urlpattern", "/" + "a" * 1024)],
         [("match_urlpattern", "/(")],
         [("match", f"/{n}") for n in range(MATCHERS_MAX + 1)],
+        [("match_urlpattern", f"/{n}/(a)") for n in range(REGEXPS_MAX + 1)],
     ],
 )
 def test_a_bad_request_is_400(pairs: list[tuple[str, str]]) -> None:
