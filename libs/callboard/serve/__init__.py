@@ -6,6 +6,8 @@ is not re-exported: it is slow to import.
 
 from callboard.serve.exchange import (
     Answer,
+    Detach,
+    Detached,
     Dispatcher,
     Handler,
     Outcome,
@@ -13,6 +15,7 @@ from callboard.serve.exchange import (
     Request,
     Route,
     Settled,
+    Sink,
     Stream,
     StreamConnection,
     Streamed,
@@ -26,6 +29,8 @@ from callboard.serve.timerwheel import Timer, TimerWheel
 
 __all__ = [
     "Answer",
+    "Detach",
+    "Detached",
     "Dispatcher",
     "FanOut",
     "Handler",
@@ -38,6 +43,7 @@ __all__ = [
     "RouteTable",
     "Server",
     "Settled",
+    "Sink",
     "Stream",
     "StreamConnection",
     "Streamed",

@@ -15,7 +15,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 
 from callboard.serve.core import refusal
-from callboard.serve.exchange import Answer, Outcome, Parked, Request, Route, Streamed
+from callboard.serve.exchange import (
+    Answer,
+    Detach,
+    Outcome,
+    Parked,
+    Request,
+    Route,
+    Settled,
+    Streamed,
+)
+from callboard.serve.fallback import detaching, raw_headers
 from callboard.serve.wire import decode_query, header_values
 
 log = logging.getLogger(__name__)
@@ -34,6 +44,8 @@ def endpoint(route: Route) -> Endpoint:
             settled = refusal(500, "internal server error")
         if isinstance(settled, Streamed):
             return _streaming(settled, http_request)
+        if isinstance(settled, Detach):
+            return detaching(settled)
         if route.finish is not None:
             finished = route.finish(request, settled)
             settled = finished if isinstance(finished, Answer) else await finished
@@ -58,10 +70,10 @@ async def as_request(http_request: HttpRequest) -> Request:
     )
 
 
-async def _settle(outcome: Outcome, http_request: HttpRequest) -> Answer | Streamed:
+async def _settle(outcome: Outcome, http_request: HttpRequest) -> Answer | Streamed | Detach:
     if hasattr(outcome, "__await__"):
-        outcome = await cast("Awaitable[Answer | Parked | Streamed]", outcome)
-    if isinstance(outcome, Answer | Streamed):
+        outcome = await cast("Awaitable[Settled]", outcome)
+    if isinstance(outcome, Answer | Streamed | Detach):
         return outcome
     return await _wait(outcome, http_request)
 
@@ -85,11 +97,7 @@ async def _wait(parked: Parked, http_request: HttpRequest) -> Answer:
 
 def _response(answer: Answer) -> Response:
     response = Response(answer.body, answer.status)
-    response.raw_headers = [
-        (name.encode("latin-1"), value.encode("utf-8", "replace")) for name, value in answer.headers
-    ]
-    if answer.content_type is not None:
-        response.raw_headers.insert(0, (b"content-type", answer.content_type.encode("latin-1")))
+    response.raw_headers = raw_headers(answer)
     if answer.status not in (204, 304):
         response.raw_headers.append((b"content-length", b"%d" % len(answer.body)))
     return response
@@ -167,12 +175,7 @@ def _streaming(streamed: Streamed, http_request: HttpRequest) -> StreamingRespon
     if streamed.head.body:
         buffer.write(streamed.head.body)
     response = StreamingResponse(_started(buffer, streamed), streamed.head.status)
-    response.raw_headers = [
-        (name.encode("latin-1"), value.encode("latin-1")) for name, value in streamed.head.headers
-    ]
-    if streamed.head.content_type is not None:
-        kind = streamed.head.content_type.encode("latin-1")
-        response.raw_headers.insert(0, (b"content-type", kind))
+    response.raw_headers = raw_headers(streamed.head)
     return response
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from callboard.serve.core import Asgi, Message, refusal
-from callboard.serve.exchange import Answer
+from callboard.serve.detached import dismiss
+from callboard.serve.exchange import Answer, Detach
 from callboard.serve.wire import LAST_CHUNK, canonical, chunk
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class Cycle:
         self._begun = False
         self.listening = False
         """The application waits to be told that the client has gone."""
+        self.on_stop: Callable[[], None] | None = None
+        """An answer that will end when told to, and need not be cut, at the server's stop."""
+        self._detach: Detach | None = None
 
     async def run(self, app: Asgi) -> None:
         """Call the application; what it leaves undone becomes a 500, or a cut connection."""
@@ -40,6 +45,9 @@ class Cycle:
             await app(self._scope(), self.receive, self.send)
         except Exception:
             log.exception("application failed", extra={"path": self._exchange.path})
+        finally:
+            if self._detach is not None:  # (its head has never come)
+                dismiss(self._detach.sink)
         if self._exchange.done:
             return
         if self._begun:
@@ -90,6 +98,18 @@ class Cycle:
             elif name not in ("Connection", "Transfer-Encoding", "Date"):
                 headers.append((name, value))
         self._head = Answer(int(message["status"]), b"", headers)
+        detach, self._detach = self._detach, None
+        if detach is not None:
+            self._head.body = detach.head.body
+            self._over.set()
+            self._exchange.detach(self._head, detach)
+
+    def _detach_at_head(self, detach: Detach) -> None:
+        """Detach when the head of the answer comes, which is then as middleware has made it."""
+        self._detach = detach
+
+    def _end_at_stop(self, on_stop: Callable[[], None]) -> None:
+        self.on_stop = on_stop
 
     def _send_body(self, body: bytes, more: bool) -> None:
         exchange, head = self._exchange, self._head
@@ -125,6 +145,13 @@ class Cycle:
     def _scope(self) -> dict[str, Any]:
         exchange, connection = self._exchange, self._connection
         shown = connection.shown
+        extension: dict[str, Any] = {
+            "peer": shown.peer if shown is not None else None,
+            "abort": connection.transport.abort,
+            "on_stop": self._end_at_stop,
+        }
+        if connection.core.detach:
+            extension["detach"] = self._detach_at_head
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -142,12 +169,7 @@ class Cycle:
                 for name, value in exchange.headers.items()
             ],
             "state": {},
-            "extensions": {
-                "callboard": {
-                    "peer": shown.peer if shown is not None else None,
-                    "abort": connection.transport.abort,
-                }
-            },
+            "extensions": {"callboard": extension},
         }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
 
 import httptools
 from uvicorn.config import Config
@@ -25,11 +24,9 @@ from callboard.serve.core import Core, Peer, log_refusal, refusal
 from callboard.serve.exchange import Answer
 from callboard.serve.lane import Exchange, far_ahead
 from callboard.serve.peers import Shown, shown_by
+from callboard.serve.switching import to_websocket, wants_websocket
 from callboard.serve.timerwheel import Timer
-from callboard.serve.wire import CONTINUE, head, header_key, tokens
-
-if TYPE_CHECKING:
-    from uvicorn._types import HTTPScope
+from callboard.serve.wire import CONTINUE, head, header_key
 
 log = logging.getLogger(__name__)
 _SLICE = 16 * 1024
@@ -86,18 +83,34 @@ class Connection(HttpToolsProtocol):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.core.connections.discard(self)
         self._deaf = True
-        if self._timer is not None:
-            self.core.wheel.cancel(self._timer)
-            self._timer = None
+        self._forget_timer()
         if self.core.admits():
             self._abandon()
         else:
             self.core.backlog.post(self._abandon)
         super().connection_lost(exc)
-        if self.core.on_lost is not None:
-            self.core.on_lost(self)
+        self.core.left(self)
+
+    def release(self) -> None:
+        """Another protocol has the transport now. What was read and not answered is dropped, and
+        every reference that would keep this object alive."""
+        self._deaf = True
+        self._forget_timer()
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        self._queue.clear()
+        self._reading = None
+        self._unfed = b""
+        self.core.connections.discard(self)
+        self.connections.discard(self)  # (uvicorn's)
+        self.parser = self.transport = None  # type: ignore[assignment]
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self.core.wheel.cancel(self._timer)
+            self._timer = None
 
     def _abandon(self) -> None:
         """Cancel whatever waits for a client that has gone."""
@@ -142,12 +155,16 @@ class Connection(HttpToolsProtocol):
     def shut(self) -> None:
         """The server stops: end what only waits, let the rest finish, take nothing new."""
         self._deaf = True
-        if not self._queue or self._queue[0].waits or not self._queue[0].started:
+        first = self._queue[0] if self._queue else None
+        if first is not None and first.cycle is not None and first.cycle.on_stop is not None:
+            first.keep_alive = False
+            first.cycle.on_stop()
+        elif first is None or first.waits or not first.started:
             for exchange in self._queue:
                 exchange.gone()
             self.transport.close()
         else:
-            self._queue[0].keep_alive = False
+            first.keep_alive = False
 
     def _release_writers(self) -> None:
         waiters, self._drain_waiters = self._drain_waiters, []
@@ -221,8 +238,8 @@ class Connection(HttpToolsProtocol):
             self._replaying = True
             self.parser.feed_data(f"PUT / HTTP/1.1\r\n{framing}\r\n\r\n".encode("latin-1"))
             self._replaying = False
-        elif self._wants_websocket():
-            self._switch_to_websocket(rest)
+        elif len(self._queue) == 1 and wants_websocket(self, self._queue[0]):
+            to_websocket(self, self._queue[0], self._target, rest)
             return
         if rest:
             self._parse(rest)
@@ -356,18 +373,22 @@ class Connection(HttpToolsProtocol):
     def finished(self, exchange: Exchange, status: int) -> None:
         """The answer is written whole: close, or go on with the next request."""
         exchange.done = True
-        core = self.core
-        if core.observe is not None:
-            pattern = exchange.route.pattern if exchange.route is not None else ""
-            core.observe(exchange.method, pattern, status, core.loop.time() - exchange.begun)
+        self.observe(exchange, status)
         if self._queue and self._queue[0] is exchange:
             self._queue.popleft()
-        self._idle_since = core.loop.time()
+        self._idle_since = self.core.loop.time()
         if not exchange.keep_alive:
             self._deaf = True
             self._close_after(exchange)
         elif exchange.started and not self._advancing:
             self._advance()
+
+    def observe(self, exchange: Exchange, status: int) -> None:
+        """Tell of an answer, for metrics."""
+        core = self.core
+        if core.observe is not None:
+            pattern = exchange.route.pattern if exchange.route is not None else ""
+            core.observe(exchange.method, pattern, status, core.loop.time() - exchange.begun)
 
     def _close_after(self, exchange: Exchange) -> None:
         for late in self._queue:
@@ -405,6 +426,8 @@ class Connection(HttpToolsProtocol):
             unfed, self._unfed = self._unfed, b""
             self._feed(unfed)
         self._advancing = False
+        if self.transport is None:
+            return  # (released meanwhile)
         if self.half_closed and self._all_answered():
             self.transport.close()
             return
@@ -472,29 +495,3 @@ class Connection(HttpToolsProtocol):
         else:
             log.info("client stopped reading", extra={"client": self.peer[0], "bytes": unsent})
             self.transport.abort()
-
-    # ------------------------------------------------------------------ WebSockets (uvicorn's)
-
-    def _wants_websocket(self) -> bool:
-        if self.ws_protocol_class is None or len(self._queue) != 1:
-            return False
-        headers = self._queue[0].headers
-        return (
-            "upgrade" in tokens(headers.get("connection", ""))
-            and headers.get("upgrade", "").lower() == "websocket"
-        )
-
-    def _switch_to_websocket(self, rest: bytes) -> None:
-        exchange = self._queue.popleft()
-        if self._timer is not None:
-            self.core.wheel.cancel(self._timer)
-            self._timer = None
-        self.core.upgraded(self)
-        self._deaf = True
-        self.url = self._target
-        raw = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in exchange.headers.items()]
-        self.scope = cast("HTTPScope", {"method": exchange.method, "headers": raw})
-        self.app_state = {"peer": self.shown.peer if self.shown else None}
-        self.handle_websocket_upgrade()
-        if rest:
-            cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)

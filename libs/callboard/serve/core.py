@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from callboard.pki.live import Judge
 from callboard.serve.exchange import Answer, Dispatcher
@@ -16,9 +16,6 @@ from callboard.serve.limits import Limits
 from callboard.serve.peers import Shown
 from callboard.serve.timerwheel import TimerWheel
 from callboard.serve.wire import DateLine
-
-if TYPE_CHECKING:
-    from callboard.serve.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +41,22 @@ class Observer(Protocol):
     def __call__(self, method: str, pattern: str, status: int, seconds: float) -> None: ...
 
 
+class Standing(Protocol):
+    """A client's connection, whatever is spoken on it by now: HTTP, a WebSocket, a sink's bytes."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def shown(self) -> Shown | None: ...
+
+    def shut(self) -> None:
+        """The server stops: end it soon."""
+
+
 @dataclass(slots=True)
 class Core:
     """One per server; connections hold a reference."""
@@ -56,14 +69,13 @@ class Core:
     fast_lane: bool
     observe: Observer | None
     date: DateLine = field(default_factory=DateLine)
-    connections: set[Connection] = field(default_factory=set)
+    connections: set[Standing] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    on_lost: Callable[[Connection], None] | None = None
+    on_lost: Callable[[Standing], None] | None = None
     trust: str = ""
     """The trust domain whose names give clients roles ("dc1.consul")."""
-    switched: dict[asyncio.Transport, Shown] = field(default_factory=dict)
-    """WebSockets whose client showed a certificate; some have ended already."""
-    _look_through_at: int = 64
+    detach: bool = True
+    """Whether an ASGI application finds a way to detach in its scope."""
     stopping: bool = False
     _turn_ends: float = 0.0
     """When what came in this turn of the loop has had its time; 0: nothing came in yet."""
@@ -86,39 +98,31 @@ class Core:
         self.loop.call_soon(self._end_turn)
         return True
 
-    def ends(self, connection: Connection) -> bool:
+    def ends(self, connection: Standing) -> bool:
         """Whether the next answer of a connection is its last, for our own reasons."""
         shown = connection.shown
         return self.stopping or (shown is not None and shown.too_old(self.loop.time()))
 
-    def upgraded(self, connection: Connection) -> None:
-        """A connection is a WebSocket from now on."""
+    def left(self, connection: Standing) -> None:
+        """A connection is lost."""
         self.connections.discard(connection)
-        if connection.shown is not None:
-            if len(self.switched) >= self._look_through_at:
-                self._drop_ended()
-                self._look_through_at = max(64, 2 * len(self.switched))
-            self.switched[connection.transport] = connection.shown
+        if self.on_lost is not None:
+            self.on_lost(connection)
 
     def judge(self, judge: Judge) -> int:
         """Cut the connections whose certificate is not accepted any more; how many."""
-        self._drop_ended()
-        standing = [(one.transport, one.shown) for one in self.connections if one.shown]
         cut = 0
-        for transport, shown in (*standing, *self.switched.items()):
-            reason = judge(shown.der)
-            if reason is not None:
+        for one in list(self.connections):
+            shown = one.shown
+            reason = judge(shown.der) if shown is not None else None
+            if shown is not None and reason is not None:
                 cut += 1
                 log.warning(
                     "connection cut: the client's certificate is not accepted any more",
                     extra={"node": shown.peer.node, "reason": reason},
                 )
-                transport.abort()
+                one.transport.abort()
         return cut
-
-    def _drop_ended(self) -> None:
-        standing = [(one, shown) for one, shown in self.switched.items() if not one.is_closing()]
-        self.switched = dict(standing)
 
     def _end_turn(self) -> None:
         self._turn_ends = 0.0

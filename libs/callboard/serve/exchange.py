@@ -93,7 +93,75 @@ class Streamed:
     """More than this waiting for one client: it is cut, and logged."""
 
 
-Settled = Answer | Parked | Streamed
+class Detached(Protocol):
+    """A connection that belongs to its sink; every call is made on the event loop."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether what is written must carry the framing of chunks (`serve.wire.chunk`): the head
+        said so. Otherwise the end of the connection is the end of the body (HTTP/1.0)."""
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """The transport's own: bytes go out as they are. Never waits and never refuses: who goes
+        on writing after `Sink.behind` fills the memory."""
+
+    def waiting_bytes(self) -> int:
+        """What was written and is not yet given to the kernel."""
+
+    def unacknowledged_bytes(self) -> int | None:
+        """Bytes that wait, and those in the kernel that the client has not acknowledged; of TLS
+        they are counted enciphered. None where the system does not tell."""
+
+    def acknowledged_bytes(self) -> int | None:
+        """What the client has acknowledged since it connected: grows for as long as it takes
+        anything. (What waits need not fall meanwhile: behind TLS the loop has a buffer that does
+        not show.) None where the system does not tell."""
+
+    def close(self, last: bytes = b"") -> None:
+        """Write `last` (framed, if `chunked`), end the body properly, and close. A client that
+        takes nothing of what is left is cut after `Limits.write_timeout_s`."""
+
+    def abort(self) -> None:
+        """Cut the connection; what waits is lost."""
+
+
+class Sink(Protocol):
+    """Who writes to a detached connection. What it raises is logged, and cuts the connection."""
+
+    def start(self, connection: Detached) -> None:
+        """The head is written; write now. Not called if there is nothing to write to (HEAD, a
+        status without a body, a client that has gone): then `gone` is."""
+
+    def behind(self) -> None:
+        """More than `Detach.high_water_bytes` wait; perhaps within a `write`."""
+
+    def drained(self) -> None:
+        """Less than a quarter of that waits again."""
+
+    def gone(self) -> None:
+        """The connection is lost. Always called, once, after `close` and `abort` too."""
+
+    def stopping(self) -> None:
+        """The server stops: say good-bye and `close`, in a few seconds at most."""
+
+
+@dataclass(slots=True)
+class Detach:
+    """An answer that takes its connection over, for streams that are many and last: behind the
+    head nothing of HTTP is left but the socket, and no further request is read.
+
+    The client's end of the connection (a half-close too) is its end; it is cut if it sends more
+    than 64 KiB, and by the kernel if it acknowledges nothing for `Limits.write_timeout_s`.
+    """
+
+    head: Answer
+    """Status and headers; its `body`, if any, is sent first, framed by serve."""
+    sink: Sink
+    high_water_bytes: int = 64 * 1024
+
+
+Settled = Answer | Parked | Streamed | Detach
 Outcome = Settled | Awaitable[Settled]
 Handler = Callable[[Request], Outcome]
 Finish = Callable[[Request, Answer], "Answer | Awaitable[Answer]"]

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, cast
 
 from callboard.serve.asgi import Cycle
 from callboard.serve.core import refusal
-from callboard.serve.exchange import Answer, Outcome, Parked, Request, Route, Streamed
+from callboard.serve.detached import dismiss, take_over
+from callboard.serve.exchange import (
+    Answer,
+    Detach,
+    Outcome,
+    Parked,
+    Request,
+    Route,
+    Settled,
+    Streamed,
+)
 from callboard.serve.limits import Limits
 from callboard.serve.streams import StreamWriter
 from callboard.serve.wire import decode_query
@@ -159,8 +169,10 @@ class Exchange:
             self.deliver(outcome)
         elif type(outcome) is Streamed:
             self._start_stream(outcome)
+        elif type(outcome) is Detach:
+            self.detach(outcome.head, outcome)
         elif hasattr(outcome, "__await__"):
-            awaitable = cast("Awaitable[Answer | Parked | Streamed]", outcome)
+            awaitable = cast("Awaitable[Settled]", outcome)
             self.task = self.connection.core.spawn(self._settle_later(awaitable))
         else:
             parked = cast("Parked", outcome)
@@ -171,7 +183,7 @@ class Exchange:
             self.parked = parked
             parked.start(self.deliver)
 
-    async def _settle_later(self, awaitable: Awaitable[Answer | Parked | Streamed]) -> None:
+    async def _settle_later(self, awaitable: Awaitable[Settled]) -> None:
         try:
             settled: Outcome = await awaitable
         except Exception:
@@ -189,6 +201,20 @@ class Exchange:
         self.task = None
         if not self.done:
             self.connection.answer(self, answer)
+
+    def detach(self, head: Answer, detach: Detach) -> None:
+        """Write a head, and give the connection to a sink (unless there is nothing to give)."""
+        connection = self.connection
+        if self._unwanted or connection.transport.is_closing():
+            self.done = True
+            dismiss(detach.sink)
+            connection.transport.close()
+        elif self.method == "HEAD" or head.status in (204, 304):
+            connection.write_head(self, head, None)
+            dismiss(detach.sink)
+            connection.finished(self, head.status)
+        else:
+            take_over(self, head, detach)
 
     def _start_stream(self, streamed: Streamed) -> None:
         if self._unwanted:

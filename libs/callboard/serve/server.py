@@ -12,8 +12,9 @@ import logging
 import resource
 import socket
 import ssl
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -22,7 +23,7 @@ from callboard.chassis.logs import RateLimited
 from callboard.pki.accepting import HANDSHAKE_TIMEOUT_S, HANDSHAKES_MAX, Handshaker, Handshakes
 from callboard.pki.live import Judge
 from callboard.serve.connection import Connection
-from callboard.serve.core import Asgi, Core, Observer, Peer
+from callboard.serve.core import TURN_S, Asgi, Core, Observer, Peer, Standing
 from callboard.serve.exchange import Dispatcher
 from callboard.serve.limits import Limits, affordable
 from callboard.serve.timerwheel import TimerWheel
@@ -30,6 +31,8 @@ from callboard.serve.timerwheel import TimerWheel
 log = logging.getLogger(__name__)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ACCEPT_BATCH = 64
+_LOST_S = 1.0
+"""For what was cut to be told so."""
 _TOO_MANY = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Length: 57\r\nConnection: close\r\n\r\n"
@@ -57,9 +60,11 @@ class Server:
         wheel: TimerWheel | None = None,
         fast_lane: bool = True,
         websockets: bool = False,
+        detach: bool = True,
         observe: Observer | None = None,
     ) -> None:
-        """`trust` is the trust domain whose names give clients with a certificate their roles."""
+        """`trust` is the trust domain whose names give clients with a certificate their roles.
+        Without `detach` the application has to stream by ASGI, as under any other server."""
         self._app = app
         self._handlers = handlers
         self._host = host
@@ -80,6 +85,7 @@ class Server:
         self._wheel = wheel
         self._fast_lane = fast_lane
         self._websockets = websockets
+        self._detach = detach
         self._observe = observe
         self._core: Core | None = None
         self._listeners: list[socket.socket] = []
@@ -96,7 +102,7 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """Open connections."""
+        """Open connections: those of HTTP, WebSockets, and detached ones."""
         return len(self._core.connections) if self._core is not None else 0
 
     async def start(self) -> None:
@@ -112,6 +118,7 @@ class Server:
             observe=self._observe,
             on_lost=self._lost,
             trust=self._trust,
+            detach=self._detach,
         )
         self._core = core
         self._state = ServerState()
@@ -133,24 +140,21 @@ class Server:
             self._resume(listener)
 
     async def stop(self, drain_s: float = 5.0) -> None:
-        """Stop listening, end parked requests and streams, let others finish for `drain_s`."""
+        """Stop listening, end parked requests and streams, let others finish for `drain_s`: so
+        long detached connections have to say good-bye."""
         core = self._core
         if core is None:
             return
         core.stopping = True
+        cut_at = core.loop.time() + drain_s
         for listener in self._listeners:
             self._pause(listener)
         await self._adopting.stop()
-        for connection in list(core.connections):
-            connection.shut()
-        self._quiet.clear()
-        if core.connections:
-            try:
-                await asyncio.wait_for(self._quiet.wait(), drain_s)
-            except TimeoutError:
-                log.warning("cut connections at stop", extra={"count": len(core.connections)})
-        for connection in list(core.connections):
-            connection.transport.abort()
+        await _in_slices(core.connections, lambda connection: connection.shut())
+        if not await self._emptied(core, cut_at - core.loop.time()):
+            log.warning("cut connections at stop", extra={"count": len(core.connections)})
+            await _in_slices(core.connections, lambda connection: connection.transport.abort())
+            await self._emptied(core, _LOST_S)
         tasks = list(core.tasks)
         for task in tasks:
             task.cancel()
@@ -162,6 +166,17 @@ class Server:
         if self._wheel is None:
             core.wheel.close()
         self._core = None
+
+    async def _emptied(self, core: Core, timeout_s: float) -> bool:
+        """Wait until no connection is left; whether that came about in time."""
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                while core.connections:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            return not core.connections
+        return True
 
     def judge(self, judge: Judge) -> None:
         """Cut the connections whose certificate is not accepted any more."""
@@ -189,6 +204,8 @@ class Server:
             if len(core.connections) + len(self._adopting) >= self._connections_max:
                 log.warning("connection limit reached", extra={"count": len(core.connections)})
                 self._pause(listener)
+                if self._adopting:  # (a handshake that fails leaves no connection to be lost)
+                    core.wheel.add(self._limits.accept_backoff_s, lambda: self._resume(listener))
                 return
             try:
                 accepted, address = listener.accept()
@@ -246,7 +263,7 @@ class Server:
         except OSError as problem:
             failed(str(problem))
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: Standing) -> None:
         self._forget(connection.peer[0])
         core = self._core
         if core is None:
@@ -262,6 +279,16 @@ class Server:
         self._clients[client] -= 1
         if self._clients[client] <= 0:
             del self._clients[client]
+
+
+async def _in_slices(connections: Iterable[Standing], ending: Callable[[Standing], None]) -> None:
+    """End many connections; between slices the loop turns."""
+    until = time.monotonic() + TURN_S
+    for connection in list(connections):
+        ending(connection)
+        if time.monotonic() > until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + TURN_S
 
 
 async def _listen(host: str, port: int, backlog: int) -> list[socket.socket]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from starlette.routing import Route as StarletteRoute
 
 from callboard.serve import (
     Answer,
+    Detach,
+    Detached,
     Limits,
     Outcome,
     Request,
@@ -24,6 +27,7 @@ from callboard.serve import (
 )
 from callboard.serve.adapter import endpoint
 from callboard.serve.core import Asgi
+from callboard.serve.wire import chunk
 
 
 @dataclass
@@ -59,6 +63,52 @@ class RecordingStream:
 
 
 @dataclass
+class RecordingSink:
+    """The sink of a detached connection that a test writes to."""
+
+    connection: Detached | None = None
+    told: list[str] = field(default_factory=list)
+    good_bye: bytes | None = b"bye"
+    """Said when the server stops; None: it goes on."""
+    fails: str = ""
+    """The call that raises."""
+
+    @property
+    def at(self) -> Detached:
+        assert self.connection is not None
+        return self.connection
+
+    def start(self, connection: Detached) -> None:
+        self.connection = connection
+        self._tell("start")
+
+    def behind(self) -> None:
+        self._tell("behind")
+
+    def drained(self) -> None:
+        self._tell("drained")
+
+    def gone(self) -> None:
+        self._tell("gone")
+
+    def stopping(self) -> None:
+        self._tell("stopping")
+        if self.good_bye is not None:
+            self.at.close(self.framed(self.good_bye))
+
+    def framed(self, data: bytes) -> bytes:
+        return chunk(data) if self.at.chunked else data
+
+    def write(self, data: bytes) -> None:
+        self.at.write(self.framed(data))
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        if what == self.fails:
+            raise LookupError("a mistake of ours")
+
+
+@dataclass
 class Site:
     """A running server and what its handlers saw."""
 
@@ -67,6 +117,9 @@ class Site:
     parked: list[ParkedWait] = field(default_factory=list)
     streams: list[RecordingStream] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    sinks: list[RecordingSink] = field(default_factory=list)
+    next_sink: RecordingSink | None = None
+    observed: list[tuple[str, str, int]] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -89,6 +142,14 @@ class Site:
         self.streams.append(RecordingStream())
         head = Answer(200, b"", [("Cache-Control", "no-store")], "text/event-stream")
         return Streamed(head, self.streams[-1], high_water_bytes=65536, cut_bytes=4 << 20)
+
+    def detach(self, request: Request) -> Outcome:
+        sink, self.next_sink = self.next_sink or RecordingSink(), None
+        self.sinks.append(sink)
+        status = int(request.query.get("status", ["200"])[0])
+        body = bytes(int(request.query.get("size", ["0"])[0]))
+        head = Answer(status, body, [("Cache-Control", "no-store")], "text/event-stream")
+        return Detach(head, sink)
 
     def large(self, request: Request) -> Outcome:
         return Answer(200, bytes(int(request.query["size"][0])))
@@ -121,16 +182,37 @@ def serve_fast() -> Serve:
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None, *, fast_lane: bool) -> AsyncIterator[Site]:
+async def serving(
+    limits: Limits | None,
+    *,
+    fast_lane: bool,
+    detach: bool = True,
+    ssl_context: ssl.SSLContext | None = None,
+) -> AsyncIterator[Site]:
     """A site, started and stopped."""
     table = RouteTable()
-    server = Server(starlette_app(table), handlers=table, limits=limits, fast_lane=fast_lane)
-    site = Site(server)
+    observed: list[tuple[str, str, int]] = []
+
+    def observe(method: str, pattern: str, status: int, seconds: float) -> None:
+        observed.append((method, pattern, status))
+
+    server = Server(
+        starlette_app(table),
+        handlers=table,
+        limits=limits,
+        fast_lane=fast_lane,
+        detach=detach,
+        ssl_context=ssl_context,
+        trust="dc1.consul",
+        observe=observe,
+    )
+    site = Site(server, observed=observed)
     for pattern, handler in (
         ("/echo", site.echo),
         ("/below/", site.echo),
         ("/park", site.park),
         ("/stream", site.stream),
+        ("/detach", site.detach),
         ("/large", site.large),
         ("/broken", site.broken),
         ("/slow", site.slow),

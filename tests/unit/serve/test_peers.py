@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tests.harness.certified import CA, material
@@ -20,10 +20,9 @@ from tests.unit.serve.conftest import ParkedWait, starlette_app
 from callboard.pki.accepting import HANDSHAKES_MAX
 from callboard.pki.contexts import Material, client_context, server_context
 from callboard.pki.reasons import explain
-from callboard.pki.roles import NOBODY, Peer, names_for
+from callboard.pki.roles import Peer, names_for
 from callboard.serve import Answer, Outcome, Request, Route, RouteTable, Server, peers
-from callboard.serve.connection import Connection
-from callboard.serve.core import Core, Message
+from callboard.serve.core import Message
 
 HUB = names_for("hub", "hub-1")
 
@@ -181,34 +180,3 @@ async def test_old_connection_ends_with_its_next_answer(
         answer = await client.request("GET", "/")
         assert answer.status == 200
         assert ("Connection", "close") in answer.headers
-
-
-async def test_websockets_are_judged_until_they_end() -> None:
-    class Transport:
-        def __init__(self) -> None:
-            self.aborted = False
-
-        def is_closing(self) -> bool:
-            return self.aborted
-
-        def abort(self) -> None:
-            self.aborted = True
-
-    class Upgraded:
-        def __init__(self, number: int) -> None:
-            self.transport = Transport()
-            self.shown = peers.Shown(b"%d" % number, NOBODY, 0.0)
-
-    loop = asyncio.get_running_loop()
-    core = Core(loop, cast(Any, None), None, cast(Any, None), cast(Any, None), True, None)
-    sockets = [Upgraded(number) for number in range(100)]
-    for one in sockets[:60]:
-        core.upgraded(cast(Connection, one))
-        one.transport.abort()
-    for one in sockets[60:]:
-        core.upgraded(cast(Connection, one))
-    assert core.judge(lambda der: "revoked" if der == b"99" else None) == 1
-    assert sockets[99].transport.aborted
-    assert not sockets[98].transport.aborted
-    assert core.judge(lambda der: None) == 0
-    assert len(core.switched) == 39
