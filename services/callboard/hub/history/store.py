@@ -37,6 +37,10 @@ class StoreAway(Exception):
     """The store cannot be asked now (its server is gone): ask again later."""
 
 
+class StoreFailed(Exception):
+    """`fatal` was called; what became of the call nobody knows, and nobody is to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """A run of offsets that were given once each.
@@ -143,7 +147,8 @@ class Store(Protocol):
 
     Any call but `append` may raise StoreAway. A store that cannot know what is on its disk (a
     failed fsync, SQLITE_IOERR), that finds itself damaged, or behind what it told (restored under
-    a running hub), calls `fatal` once, with the reason; no call in progress need return after it.
+    a running hub), calls `fatal` once, with the reason; calls in progress and later ones raise
+    StoreFailed.
     """
 
     async def open(self, told: Told, fatal: Callable[[str], None]) -> Standing:

@@ -1,0 +1,111 @@
+"""The newest updates in memory, bounded by count and bytes. Pure.
+
+Lists instead of a deque: where a reader stands is found by bisection, also past holes (updates
+that were purged, or trimmed before a start), and what it gets is one slice.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+
+from callboard.hub.event import Update
+
+COUNT_MAX = 100_000
+BYTES_MAX = 64 << 20
+_COMPACT_AFTER = 1024
+"""Slots that may lie waste before the lists are cut."""
+
+
+class Ring:
+    """Updates from `first` to the head; what is not there has no update any more."""
+
+    def __init__(self, *, count_max: int = COUNT_MAX, bytes_max: int = BYTES_MAX) -> None:
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._updates: list[Update] = []
+        self._offsets: list[int] = []
+        self._ends: list[int] = []
+        """Bytes of all updates up to and with this one, since the ring began."""
+        self._start = 0
+        self._first = 1
+
+    def __len__(self) -> int:
+        return len(self._updates) - self._start
+
+    @property
+    def first(self) -> int:
+        """From this offset on the ring has whatever there is."""
+        return self._first
+
+    @property
+    def bytes(self) -> int:
+        """As `Update.size` counts."""
+        return self._ends[-1] - self._before(self._start) if len(self) else 0
+
+    def begin(self, updates: Sequence[Update], first: int) -> None:
+        """Start with the store's newest; `first` is the offset from which they are complete."""
+        self._updates, self._offsets, self._ends = [], [], []
+        self._start, self._first = 0, first
+        self.add(updates)
+
+    def add(self, updates: Sequence[Update], written: int | None = None) -> None:
+        """Append what became visible, and let go of the oldest. Updates above `written` stay,
+        whatever the bounds: no store has them yet."""
+        end = self._ends[-1] if self._ends else 0
+        for update in updates:
+            end += update.size
+            self._updates.append(update)
+            self._offsets.append(update.offset)
+            self._ends.append(end)
+        self._let_go(written)
+
+    def after(self, after: int, bytes_max: int) -> Sequence[Update] | None:
+        """As `History.recent`."""
+        if after + 1 < self._first:
+            return None
+        begin = bisect_right(self._offsets, after, self._start)
+        if begin == len(self._updates):
+            return ()
+        limit = self._before(begin) + bytes_max
+        end = bisect_right(self._ends, limit, begin)
+        return self._updates[begin : max(end, begin + 1)]
+
+    def before(self, offset: int) -> Iterator[Update]:
+        """The updates below an offset, the newest first. Not to be gone on with once the ring has
+        changed."""
+        for index in range(
+            bisect_left(self._offsets, offset, self._start) - 1, self._start - 1, -1
+        ):
+            yield self._updates[index]
+
+    def at_time(self, time_ms: int) -> int | None:
+        """The first offset whose time is not before this; None where an older one may be, or
+        where there is none."""
+        found = bisect_left(self._updates, time_ms, self._start, key=lambda u: u.time_ms)
+        if found == self._start or found == len(self._updates):
+            return None
+        return self._offsets[found]
+
+    def forget(self, topic: str) -> None:
+        """Take out the updates that have a topic among theirs."""
+        kept = [u for u in self._updates[self._start :] if topic not in u.topics]
+        if len(kept) < len(self):
+            self.begin(kept, self._first)
+
+    def _before(self, index: int) -> int:
+        """Bytes of what precedes an index."""
+        return self._ends[index] - self._updates[index].size
+
+    def _let_go(self, written: int | None) -> None:
+        while len(self) > 1 and (len(self) > self._count_max or self.bytes > self._bytes_max):
+            offset = self._offsets[self._start]
+            if written is not None and offset > written:
+                break
+            self._start += 1
+            self._first = offset + 1
+        if self._start > _COMPACT_AFTER and self._start > len(self._updates) // 2:
+            del self._updates[: self._start]
+            del self._offsets[: self._start]
+            del self._ends[: self._start]
+            self._start = 0

@@ -1,0 +1,122 @@
+"""The newest updates in memory."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callboard.hub.event import Publication, Update
+from callboard.hub.history.ring import Ring
+
+
+def update(offset: int, topic: str = "t", size: int = 10) -> Update:
+    return Update(offset, "e", offset * 1000, Publication((topic,), b"x" * size))
+
+
+def offsets(updates: object) -> list[int]:
+    return [u.offset for u in updates]  # type: ignore[attr-defined]
+
+
+def test_what_follows_a_reader_is_one_slice() -> None:
+    ring = Ring()
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)])
+    assert offsets(ring.after(7, 1 << 20)) == [8, 9, 10]
+    assert offsets(ring.after(10, 1 << 20)) == []
+    assert offsets(ring.after(12, 1 << 20)) == []
+
+
+def test_a_slice_has_no_more_bytes_than_asked_for_but_one_update() -> None:
+    ring = Ring()
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)])
+    size = update(1).size
+    assert offsets(ring.after(2, 3 * size)) == [3, 4, 5]
+    assert offsets(ring.after(2, 1)) == [3]
+
+
+def test_a_reader_further_back_than_memory_is_sent_to_the_store() -> None:
+    ring = Ring(count_max=3)
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)])
+    assert ring.first == 8
+    assert ring.after(6, 1 << 20) is None
+    assert offsets(ring.after(7, 1 << 20)) == [8, 9, 10]
+
+
+def test_memory_is_bounded_by_bytes_and_keeps_the_newest() -> None:
+    ring = Ring(bytes_max=3 * update(1).size)
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)])
+    assert (len(ring), ring.first, ring.bytes) == (3, 8, 3 * update(1).size)
+    ring.add([update(11, size=100_000)])
+    assert (len(ring), ring.first) == (1, 11)
+
+
+def test_what_is_not_written_yet_stays_in_memory() -> None:
+    ring = Ring(count_max=2)
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)], written=3)
+    assert ring.first == 4
+    ring.add([update(11)], written=11)
+    assert ring.first == 10
+
+
+def test_a_hole_is_stepped_over() -> None:
+    ring = Ring()
+    ring.begin([], 1)
+    ring.add([update(n, topic="gone" if n in (3, 4) else "t") for n in range(1, 7)])
+    ring.forget("gone")
+    assert offsets(ring.after(2, 1 << 20)) == [5, 6]
+    assert offsets(ring.after(3, 1 << 20)) == [5, 6]
+    assert ring.first == 1
+
+
+def test_backwards_begins_below_an_offset() -> None:
+    ring = Ring(count_max=4)
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)])
+    assert offsets(ring.before(9)) == [8, 7]
+
+
+def test_a_time_before_memory_is_not_answered() -> None:
+    ring = Ring(count_max=4)
+    ring.begin([], 1)
+    ring.add([update(n) for n in range(1, 11)])
+    assert ring.at_time(7_000) is None
+    assert ring.at_time(7_001) == 8
+    assert ring.at_time(8_500) == 9
+    assert ring.at_time(99_000) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3000)), max_size=60),
+    st.integers(1, 20),
+    st.integers(500, 20_000),
+    st.randoms(use_true_random=False),
+)
+def test_memory_is_what_a_plain_list_would_be(
+    steps: list[tuple[int, int]], count_max: int, bytes_max: int, rng: random.Random
+) -> None:
+    ring = Ring(count_max=count_max, bytes_max=bytes_max)
+    ring.begin([], 1)
+    everything: list[Update] = []
+    for count, size in steps:
+        new = [update(len(everything) + n, size=size) for n in range(1, count + 1)]
+        everything += new
+        ring.add(new)
+        kept = everything[-len(ring) :]
+        assert len(ring) <= count_max
+        assert ring.bytes == sum(u.size for u in kept)
+        assert ring.bytes <= bytes_max or len(ring) == 1
+        after = rng.randint(0, len(everything))
+        found = ring.after(after, 5_000)
+        if after + 1 < kept[0].offset:
+            assert found is None
+        else:
+            assert found is not None
+            assert list(found) == everything[after : after + len(found)]
+            assert found or after == len(everything)
+            assert len(found) == 1 or sum(u.size for u in found) <= 5_000
