@@ -7,6 +7,7 @@ is encoded once, however many readers there are.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -121,7 +122,9 @@ class CatalogEvent:
         return ndjson(id, "", self.data, topics=(self.topic,))
 
 
-def named(format: Format, type: str, fields: dict[str, object], *, id: str | None = None) -> bytes:
+def named(
+    format: Format, type: str, fields: Mapping[str, object], *, id: str | None = None
+) -> bytes:
     """One of the hub's own events: `hub.hello`, `hub.beat`, `hub.gap`, `hub.bye`, `hub.limit`."""
     data = json.dumps(fields, separators=(",", ":")).encode()
     if format is Format.SSE:

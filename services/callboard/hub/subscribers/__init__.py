@@ -1,0 +1,1 @@
+"""Readers: who gets what, how they catch up, and when they are cut."""
