@@ -1,0 +1,79 @@
+"""The events of a stream of JSON lines (`application/x-ndjson`): a hub's other format. Pure.
+
+A line is an object: `type`, `data`, and where they are known `id`, `topics`, `time` (milliseconds
+since 1970). Empty lines keep the connection alive.
+"""
+
+from __future__ import annotations
+
+import json
+
+from callboard.events.parser import EVENT_BYTES_MAX, Event, EventTooLong
+
+
+class BadLine(ValueError):
+    """A line that is no event."""
+
+
+class LineParser:
+    """One connection's stream, like `Parser`. A line that has not ended is no event."""
+
+    def __init__(self, last_event_id: str = "", *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        """`last_event_id` is where an earlier connection stood."""
+        self.last_event_id = last_event_id
+        self.retry_ms: int | None = None
+        self._bytes_max = event_bytes_max
+        self._line = bytearray()
+        self._problem: ValueError | None = None
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Take the next bytes; the events that they complete. Raises EventTooLong, BadLine; with
+        events in hand it answers them, and raises at the next call."""
+        events: list[Event] = []
+        lines = chunk.split(b"\n") if self._problem is None else [b""]
+        rest = lines.pop()
+        try:
+            for line in lines:
+                whole = bytes(self._line) + line
+                self._line.clear()
+                self._limit(len(whole))
+                if whole.strip():
+                    events.append(self._event(whole))
+            self._line += rest
+            self._limit(len(self._line))
+        except ValueError as problem:
+            self._problem = problem
+        if self._problem is not None and not events:
+            raise self._problem
+        return events
+
+    def _limit(self, size: int) -> None:
+        if size > self._bytes_max:
+            raise EventTooLong(f"an event is longer than {self._bytes_max} bytes")
+
+    def _event(self, line: bytes) -> Event:
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            raise BadLine(f"a line of the stream is no JSON: {problem}") from problem
+        if not isinstance(fields, dict) or not isinstance(fields.get("data"), str):
+            raise BadLine("a line of the stream is no event")
+        type, id, retry = fields.get("type"), fields.get("id"), fields.get("retry")
+        topics, time = fields.get("topics"), fields.get("time")
+        if isinstance(id, str):
+            self.last_event_id = id
+        if isinstance(retry, int) and retry >= 0:
+            self.retry_ms = retry
+        return Event(
+            data=fields["data"],
+            type=type if isinstance(type, str) and type else "message",
+            id=self.last_event_id,
+            retry_ms=self.retry_ms if isinstance(retry, int) else None,
+            id_given=isinstance(id, str),
+            topics=tuple(filter(_is_text, topics)) if isinstance(topics, list) else (),
+            time_ms=time if isinstance(time, int) else None,
+        )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -1,0 +1,312 @@
+"""Subscribe and publish without an event loop; the standard library only.
+
+with subscribe("builds", last_event_id=known) as events:
+    for event in events:
+        print(event.id, event.data)
+
+id = publish("builds", "done")
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import random
+import select
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from urllib.parse import urlsplit
+
+from callboard.events import targets
+from callboard.events.attempts import PUBLISH_S, Attempts
+from callboard.events.course import Course, Wishes
+from callboard.events.errors import EventsError, Refused, Unreachable, reason_of
+from callboard.events.parser import Event
+from callboard.events.targets import DEFAULT_HUB, Posting
+
+log = logging.getLogger(__name__)
+
+Token = str | Callable[[], str]
+"""A token, or where a new one comes from: asked before every connection."""
+
+READ_BYTES = 64 * 1024
+REFUSAL_BYTES = 4096
+"""Of an answer that refuses."""
+
+
+class Stream:
+    """The events of a subscription: an iterator, and a context manager that ends it."""
+
+    def __init__(
+        self, course: Course, token: Token, tls: ssl.SSLContext | None, patient: bool, place: str
+    ) -> None:
+        """`place` is what the log says."""
+        self._course = course
+        self._token = token
+        self._tls = tls
+        self._patient = patient
+        self._place = place
+        self._ended = threading.Event()
+        self._socket: socket.socket | None = None
+        self._events = self._run()
+        self.last_event_id = course.last_event_id
+        """Where to resume after what was taken from this stream so far."""
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the subscription, and its connection. Another thread may do so: the iterator then
+        ends, where it waits."""
+        self._ended.set()
+        waiting = self._socket
+        if waiting is not None:
+            with suppress(OSError):
+                waiting.shutdown(socket.SHUT_RDWR)
+        with suppress(ValueError):  # it is running, in another thread
+            self._events.close()
+
+    def _run(self) -> Generator[Event, None, None]:
+        course = self._course
+        while not self._ended.is_set():
+            reason, timed_out = "", False
+            try:
+                with closing(self._connection()) as chunks:
+                    for chunk in chunks:
+                        for event in course.received(chunk):
+                            self.last_event_id = event.id
+                            yield event
+                        self.last_event_id = course.last_event_id
+                        if course.hurries:
+                            break
+            except TimeoutError:
+                reason, timed_out = "nothing came in time", True
+            except (http.client.HTTPException, OSError) as problem:
+                reason = reason_of(problem)
+            if course.finished or self._ended.is_set():
+                return
+            if not course.reached and not self._patient:
+                raise Unreachable(f"{self._place}: {reason or course.ending}")
+            rest_s = course.lost(time.monotonic(), timed_out=timed_out)
+            if course.failures == 1:
+                extra = {"url": self._place, "reason": reason or course.ending}
+                log.warning("lost the stream of events", extra=extra)
+            self._ended.wait(rest_s)
+
+    def _connection(self) -> Generator[bytes, None, None]:
+        """The bytes of one connection."""
+        course = self._course
+        turn = course.turn(
+            time.monotonic(), self._token() if callable(self._token) else self._token
+        )
+        connection = connect(turn.url, self._tls, course.patience_s(time.monotonic()))
+        try:
+            self._socket = raw = connection.sock
+            if self._ended.is_set():
+                return
+            connection.request("GET", _path(turn.url), headers=_encoded(turn.headers))
+            course.sent(time.monotonic())
+            raw.settimeout(_timeout(course.patience_s(time.monotonic())))
+            response = connection.getresponse()
+            with response:
+                text = ""
+                if response.status != 200:
+                    text = response.read1(REFUSAL_BYTES).decode("utf-8", "replace")
+                if not course.opened(response.status, _lower(response), text):
+                    return
+                while True:
+                    raw.settimeout(_timeout(course.patience_s(time.monotonic())))
+                    chunk = response.read1(READ_BYTES)
+                    if not chunk:
+                        return
+                    yield chunk
+        finally:
+            self._socket = None
+            connection.close()
+
+
+def subscribe(
+    topics: str | Sequence[str],
+    *,
+    hub: str | None = None,
+    token: Token = "",
+    tls: ssl.SSLContext | None = None,
+    last_event_id: str = "",
+    since: str = "",
+    last: int | None = None,
+    beat_s: float = 10.0,
+    lines: bool = False,
+    patient: bool = True,
+) -> Stream:
+    """The events of topics, for ever; all is as in `callboard.events.client.subscribe`."""
+    target = targets.target(topics, hub)
+    wishes = Wishes(last_event_id, since, last, beat_s, lines)
+    course = Course(target, wishes, random.SystemRandom(), renews=callable(token))
+    return Stream(course, token, tls, patient, target.url.partition("?")[0])
+
+
+def publish(
+    topics: str | Sequence[str],
+    data: str | bytes,
+    *,
+    hub: str = DEFAULT_HUB,
+    token: Token = "",
+    tls: ssl.SSLContext | None = None,
+    id: str = "",
+    type: str = "",
+    private: bool = False,
+    retry_ms: int | None = None,
+    idempotency_key: str = "",
+    timeout_s: float = PUBLISH_S,
+) -> str:
+    """Publish one event; its id. All is as in `callboard.events.client.publish`."""
+    with Publisher(hub, token=token, tls=tls) as publisher:
+        return publisher.publish(
+            topics,
+            data,
+            id=id,
+            type=type,
+            private=private,
+            retry_ms=retry_ms,
+            idempotency_key=idempotency_key,
+            timeout_s=timeout_s,
+        )
+
+
+class Publisher:
+    """Publishes over a connection that is kept; not for several threads at once. A context
+    manager."""
+
+    def __init__(
+        self, hub: str = DEFAULT_HUB, *, token: Token = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Raises ValueError. The connection is made at the first call."""
+        self._hub = targets.hub_url(hub)
+        self._token = token
+        self._tls = tls
+        self._kept: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def publish(
+        self,
+        topics: str | Sequence[str],
+        data: str | bytes,
+        *,
+        id: str = "",
+        type: str = "",
+        private: bool = False,
+        retry_ms: int | None = None,
+        idempotency_key: str = "",
+        timeout_s: float = PUBLISH_S,
+    ) -> str:
+        """See the function of the same name."""
+        posting = targets.posting(
+            topics,
+            data,
+            hub=self._hub,
+            id=id,
+            type=type,
+            private=private,
+            retry_ms=retry_ms,
+            idempotency_key=idempotency_key or str(uuid.uuid4()),
+        )
+        attempts = Attempts(random.SystemRandom(), time.monotonic(), timeout_s)
+        while True:
+            headers: Mapping[str, str] = {}
+            problem: EventsError
+            try:
+                timeout = attempts.timeout_s(time.monotonic())
+                status, headers, text = self._post(posting, timeout)
+                if status == 200:
+                    return text.strip()
+                problem = Refused(status, headers, text)
+            except (http.client.HTTPException, OSError) as failure:
+                self.close()
+                place = posting.url.partition("?")[0]
+                problem = Unreachable(f"{place}: {reason_of(failure)}")
+            time.sleep(attempts.rest_s(problem, time.monotonic(), headers))
+
+    def _post(self, posting: Posting, timeout_s: float) -> tuple[int, Mapping[str, str], str]:
+        token = self._token() if callable(self._token) else self._token
+        headers = dict(posting.headers)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        connection = self._kept
+        if connection is None or not _is_quiet(connection.sock):
+            self.close()
+            connection = self._kept = connect(posting.url, self._tls, timeout_s)
+        connection.sock.settimeout(timeout_s)
+        connection.request("POST", _path(posting.url), posting.body, _encoded(headers))
+        with connection.getresponse() as response:
+            body = response.read(REFUSAL_BYTES)
+            if response.will_close or not response.isclosed():
+                self.close()
+            return response.status, _lower(response), body.decode("utf-8", "replace")
+
+
+def connect(url: str, tls: ssl.SSLContext | None, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to a URL's host, made. Raises OSError."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = tls if tls is not None else ssl.create_default_context()
+        connection = http.client.HTTPSConnection(host, parts.port, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port)
+    connection.timeout = _timeout(timeout_s)
+    try:
+        connection.connect()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _timeout(seconds: float) -> float:
+    """Of a socket, where 0 would mean another thing."""
+    return max(0.001, seconds)
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _encoded(headers: Mapping[str, str]) -> dict[str, str | bytes]:
+    """As bytes: ids are sent in UTF-8, as browsers do."""
+    return {name: value.encode() for name, value in headers.items()}
+
+
+def _lower(response: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}
+
+
+def _is_quiet(kept: socket.socket | None) -> bool:
+    """Whether a kept connection is open and has nothing to say (its end would be readable)."""
+    return kept is not None and not select.select([kept], [], [], 0)[0]
