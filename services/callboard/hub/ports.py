@@ -8,7 +8,7 @@ catalog (the feed)      ──►  readers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -205,18 +205,23 @@ class CatalogTopics(Protocol):
     def age_s(self) -> float:
         """How old the copy is; infinite without one."""
 
-    def state(self, selector: Selector) -> Iterable[CatalogEvent]:
-        """The value of each topic, in the order of their names."""
+    def state(self, selector: Selector) -> Iterator[CatalogEvent | None]:
+        """The value of each topic, to be taken in slices; None: nothing yet, but time for others.
+        What changes meanwhile comes again: at the end all is as of `place` then, whatever it was
+        at the start. Moves no cursor before that. Ends early when the values are replaced."""
 
     def since(self, place: CatalogPlace, selector: Selector) -> Sequence[CatalogEvent] | None:
-        """The changes after a place; None if they are not known: a gap, `state` follows."""
+        """The changes after a place; None if they are not known: a gap, `state` follows. A place
+        may be ahead of this hub: what `listen` tells up to there has been seen elsewhere. Leader
+        and members (part 0) are at the end where they may be news, perhaps at each call."""
 
     def listen(self, changed: Callable[[Sequence[CatalogEvent]], None]) -> None:
-        """Be told of changes: those of one index together, in order."""
+        """Be told of changes: those of one index together, in order; leader and members alone."""
 
     def listen_reset(self, reset: Callable[[], None]) -> None:
-        """Be told when the values were replaced (another history of the catalog, or changes that
-        are not known one by one): every stream begins with `state` again, after a gap."""
+        """Be told when the first values are there, or when they were replaced (another history of
+        the catalog, or changes that are not known one by one): every stream begins with `state`
+        again, after a gap."""
 
 
 # ---------------------------------------------------------------------------- readers

@@ -1,0 +1,67 @@
+"""Names of topics, and what they are of."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callboard.hub.catalog.naming import (
+    Topic,
+    check_topic,
+    node_topic,
+    parse,
+    service_topic,
+)
+
+NAMES = st.text(min_size=1, max_size=30).filter(lambda it: it.isprintable())
+
+
+def test_usual_names_stand_in_topics_as_they_are() -> None:
+    assert service_topic("web") == "/catalog/services/web"
+    assert node_topic("agent-1.dc1") == "/catalog/nodes/agent-1.dc1"
+    assert check_topic("agent-1", "service:web-1") == "/catalog/checks/agent-1/service:web-1"
+
+
+def test_a_slash_in_a_check_id_is_percent_encoded() -> None:
+    assert check_topic("agent-1", "disk/data") == "/catalog/checks/agent-1/disk%2Fdata"
+    assert parse("/catalog/checks/agent-1/disk%2Fdata") == Topic("check", "agent-1", "disk/data")
+
+
+@given(NAMES, NAMES)
+def test_every_name_is_read_back_from_its_topic(name: str, id: str) -> None:
+    assert parse(service_topic(name)) == Topic("service", name)
+    assert parse(node_topic(name)) == Topic("node", name)
+    topic = check_topic(name, id)
+    assert parse(topic) == Topic("check", name, id)
+    assert topic.count("/") == 4
+    assert topic.isascii()
+    assert topic.isprintable()
+
+
+@given(st.text(max_size=40))
+def test_any_text_names_something_in_one_spelling_or_nothing(text: str) -> None:
+    for topic in (text, f"/catalog/services/{text}", f"/catalog/checks/{text}"):
+        named = parse(topic)
+        if named is not None and named.kind == "service":
+            assert service_topic(named.name) == topic
+        if named is not None and named.kind == "check":
+            assert check_topic(named.name, named.id) == topic
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/catalog/services/w%65b",
+        "/catalog/services/a/b",
+        "/catalog/services/%ff",
+        "/catalog/checks/agent-1/disk/data",
+        "/catalog/checks/agent-1",
+        "/catalog/keys/a",
+        "/cluster/leader",
+        "catalog/services/web",
+        "",
+    ],
+)
+def test_another_text_names_nothing(text: str) -> None:
+    assert parse(text) is None
