@@ -15,6 +15,7 @@
  *   -r      events a second, by the clock; a late one counts from when it was due
  *   -x      stalled readers: they read the head, and nothing more
  *   -y      slow readers, of -z bytes a second
+ *   -l      send each event when all subscribers have the one before
  *   -k      come back (retry: and Last-Event-ID) when a stream ends; publish until acknowledged
  *   -g      subscribe only when told to go on: replay, of events published before
  *   -a      loopback addresses that subscribers come from
@@ -22,6 +23,7 @@
  */
 #include "sse_publish.h"
 #include <ctype.h>
+#include <signal.h>
 #include <sys/resource.h>
 
 enum { TAIL_BYTES = 128, READ_BYTES = 1 << 18, DIALING_MAX = 256, ID_BYTES = 96 };
@@ -152,8 +154,11 @@ static void take(struct subscriber *s, int event, int64_t now) {
     last_ns = moved_ns = now;
     if (replays) return;
     record(&deliveries, (now - publishing.sent_ns[event]) / 1000);
-    if (--remaining[event] == 0)
+    if (--remaining[event] == 0) {
         record(&last_deliveries, (now - publishing.sent_ns[event]) / 1000);
+        publishing.everywhere++;
+        if (publishing.lockstep) eventfd_write(publishing.wake_fd, 1);
+    }
 }
 
 /* The id in the block of the event whose mark is at `at`: the last line "id: " before it. */
@@ -344,7 +349,7 @@ static void add_header(char *headers, const char *line) {
 }
 
 static void parse(int argc, char **argv) {
-    for (int c; (c = getopt(argc, argv, "s:p:H:h:n:m:b:c:r:x:y:z:kga:w:")) != -1;) switch (c) {
+    for (int c; (c = getopt(argc, argv, "s:p:H:h:n:m:b:c:r:x:y:z:lkga:w:")) != -1;) switch (c) {
             case 's': parse_place(optarg, &subscribe_to, &subscribe_path); break;
             case 'p': parse_place(optarg, &publish_to, &publish_path); break;
             case 'H': add_header(subscribe_headers, optarg); break;
@@ -357,6 +362,7 @@ static void parse(int argc, char **argv) {
             case 'x': stalled = atoi(optarg); break;
             case 'y': slow = atoi(optarg); break;
             case 'z': slow_bytes_s = atoi(optarg); break;
+            case 'l': publishing.lockstep = 1; break;
             case 'k': comes_back = 1; break;
             case 'g': replays = 1; break;
             case 'a': sources = atoi(optarg); break;
@@ -387,6 +393,7 @@ static void prepare(void) {
     }
     publishing.sent_ns = calloc(many, sizeof *publishing.sent_ns);
     publishing.reply_us = calloc(many, sizeof *publishing.reply_us);
+    publishing.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     publishing.to = publish_to;
     publishing.path = publish_path;
     publishing.headers = publish_headers;
@@ -436,6 +443,7 @@ static int patient(void) { return (double)(now_ns() - moved_ns) / 1e9 < patience
 
 int main(int argc, char **argv) {
     parse(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
     prepare();
     first_dial_ns = moved_ns = now_ns();
     while (!replays && streaming < count && patient()) turn();

@@ -7,6 +7,7 @@
 #include "sse_link.h"
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 #define MARK_BYTES 31
 
@@ -18,6 +19,9 @@ struct publishing {
     int events;
     int bytes;
     double rate;   /* events a second; 0: as fast as replies come */
+    int lockstep;  /* send no event before all subscribers have those before it */
+    int wake_fd;   /* written to when all have one more */
+    volatile int everywhere;
     int persists;  /* send again what got no reply, under the same idempotency key */
     int64_t *sent_ns;
     uint32_t *reply_us;
@@ -144,6 +148,8 @@ static void *publish(void *argument) {
     struct publisher *all = calloc((size_t)p->connections, sizeof *all);
     struct epoll_event ready[64];
     int poll = epoll_create1(EPOLL_CLOEXEC), next = 0, in_flight = 0;
+    struct epoll_event wake = {.events = EPOLLIN, .data.u32 = UINT32_MAX};
+    epoll_ctl(poll, EPOLL_CTL_ADD, p->wake_fd, &wake);
     for (int i = 0; i < p->connections; i++) {
         all[i].event = all[i].link.fd = -1;
         publish_dial(p, &all[i], poll, i);
@@ -153,15 +159,17 @@ static void *publish(void *argument) {
         int open = 0;
         for (int i = 0; i < p->connections; i++) open += all[i].open;
         if (!p->began_ns && open == p->connections) p->began_ns = now;
+        int may = p->began_ns && (!p->lockstep || p->everywhere == next);
         for (int i = 0; i < p->connections; i++) {
             struct publisher *one = &all[i];
             if (one->link.fd < 0 && now >= one->not_before_ns) publish_dial(p, one, poll, i);
-            if (p->began_ns && one->event < 0 && one->open && next < p->events) {
+            if (may && one->event < 0 && one->open && next < p->events) {
                 int64_t due = p->rate > 0 ? p->began_ns + (int64_t)(next * 1e9 / p->rate) : now;
                 if (due > now) {
                     if (due - now < wait_ns) wait_ns = due - now;
                 } else {
                     one->event = next++;
+                    may &= !p->lockstep;
                     one->again = 1;
                     p->sent_ns[one->event] = p->rate > 0 ? due : now_ns();
                 }
@@ -176,8 +184,12 @@ static void *publish(void *argument) {
         }
         struct timespec wait = {wait_ns / 1000000000, wait_ns % 1000000000};
         int count = epoll_pwait2(poll, ready, 64, &wait, NULL);
-        for (int i = 0; i < count; i++)
-            publish_ready(p, &all[ready[i].data.u32], poll, (int)ready[i].data.u32);
+        for (int i = 0; i < count; i++) {
+            uint32_t number = ready[i].data.u32;
+            eventfd_t all_have;
+            if (number == UINT32_MAX) eventfd_read(p->wake_fd, &all_have);
+            else publish_ready(p, &all[number], poll, (int)number);
+        }
         in_flight = 0;
         for (int i = 0; i < p->connections; i++) in_flight += all[i].event >= 0;
     } while (next < p->events || in_flight);
