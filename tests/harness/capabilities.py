@@ -130,6 +130,12 @@ CAPABILITIES = {
             lambda: faketime_library() is not None,
             _debian_root,
         ),
+        Capability(
+            "cc",
+            "apt-get install gcc libc6-dev, for a library that acts out power cuts",
+            lambda: shutil.which("cc") is not None and Path("/usr/include/stdio.h").exists(),
+            _debian_root,
+        ),
         _tool("dig", "bind9-dnsutils"),
         _tool("curl", "curl"),
         _tool("serf", "serf"),
