@@ -7,7 +7,7 @@ beginning. Whatever readers do with the real ones can be held against it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from callboard.events.parser import Event, Parser
@@ -179,8 +179,9 @@ class MemoryCatalog:
     def age_s(self) -> float:
         return 0.5
 
-    def state(self, selector: Selector) -> Iterable[CatalogEvent]:
-        return [
+    def state(self, selector: Selector) -> Iterator[CatalogEvent | None]:
+        yield None
+        yield from [
             CatalogEvent(topic, self.epoch, self.index, 0, last=False, data=value)
             for topic, value in sorted(self.values.items())
             if selector.wants_catalog(topic)

@@ -56,7 +56,7 @@ FLAGS = FlagSet(
              "Default: made in -data-dir."),
         text("subscriber-key", "The same of subscribers' tokens."),
         switch("anonymous", "Let public updates be read without a token.", True),
-        switch("subscriptions", "Announce subscriptions as events, and list them.", True),
+        switch("subscriptions", "Announce subscriptions as events, and list them."),
         repeated("allowed-host", "A further Host to answer to, besides localhost and addresses; "
                  "`*` for any."),
         repeated("allowed-origin", "A page of another site that may read with credentials and "
@@ -100,7 +100,7 @@ class HubSettings:
     publisher_key: Path | None = None
     subscriber_key: Path | None = None
     anonymous: bool = True
-    subscriptions: bool = True
+    subscriptions: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     hooks: Path | None = None

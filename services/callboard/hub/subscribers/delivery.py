@@ -87,9 +87,13 @@ class Delivery:
         """Of the pass. Who becomes live within one has had what its jobs hold."""
         self._jobs: list[_Job] = []
         self._awake = False
+        self._beside: dict[str, CatalogEvent] = {}
+        """Of the catalog, but beside its log (leader, members): not told to live readers yet."""
+        self.resets = 0
+        """How often the catalog's values were replaced."""
         history.listen(self._wake)
         if catalog is not None:
-            catalog.listen(self._wake)
+            catalog.listen(self._changed)
             catalog.listen_reset(self._reset)
             self._reset()
 
@@ -99,6 +103,10 @@ class Delivery:
         if not self._awake:
             self._awake = True
             self._loop.call_soon(self._turn)
+
+    def _changed(self, events: Sequence[CatalogEvent]) -> None:
+        self._beside |= {event.topic: event for event in events if not event.part}
+        self._wake()
 
     def _turn(self) -> None:
         self._awake = False
@@ -119,7 +127,9 @@ class Delivery:
 
     def _catalog_moved(self) -> bool:
         catalog = self._catalog
-        return catalog is not None and catalog.ready and catalog.place != self.taken_catalog
+        if catalog is None or not catalog.ready:
+            return False
+        return bool(self._beside) or catalog.place != self.taken_catalog
 
     def _take(self) -> bool:
         """Make the jobs of the next pass; whether there are any."""
@@ -165,7 +175,8 @@ class Delivery:
         if events is None:
             self._reset()
             return
-        for event in events:
+        beside, self._beside = self._beside, {}
+        for event in (*(each for each in events if each.part), *beside.values()):
             for group in self._groups.of_catalog(event.topic):
                 if group.live:
                     data = event.encoded_as(group.format, self.catalog_id(event, group, self.taken))
@@ -210,6 +221,8 @@ class Delivery:
         if catalog is None or not catalog.ready:
             return
         self.taken_catalog = catalog.place
+        self.resets += 1
+        self._beside = {}
         for group in self._groups:
             if group.selector.catalog:
                 for reader in list(group.live):

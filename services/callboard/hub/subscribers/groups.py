@@ -6,7 +6,7 @@ once. A reader is in its group while it is live; while it catches up it is on it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from callboard.hub.event import Format
@@ -23,9 +23,9 @@ class Index(Protocol):
 
     def remove(self, selector: Selector) -> None: ...
 
-    def find(self, topics: tuple[str, ...], private: bool) -> tuple[Selector, ...]: ...
+    def find(self, topics: tuple[str, ...], private: bool) -> Sequence[Selector]: ...
 
-    def find_catalog(self, topic: str) -> tuple[Selector, ...]: ...
+    def find_catalog(self, topic: str) -> Sequence[Selector]: ...
 
 
 class Group:

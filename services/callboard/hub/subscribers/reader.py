@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from callboard.events.encoder import block, comment
 from callboard.hub.cursor import CatalogPlace, Cursor
 from callboard.hub.event import CatalogEvent, Format, Update, named
-from callboard.hub.ports import Gap, Subscription
+from callboard.hub.ports import CatalogTopics, Gap, Subscription
 from callboard.serve.wire import chunk
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Reader:
 
     __slots__ = (
         "begun_at",
+        "beside",
         "bucket",
         "catalog",
         "connection",
@@ -62,6 +63,7 @@ class Reader:
         "timers",
         "told_trimmed",
         "values",
+        "values_of",
         "write",
     )
 
@@ -91,8 +93,12 @@ class Reader:
         self.posted = False
         """A turn of `pump` is due."""
         self.fetching = False
-        self.values: Iterator[CatalogEvent] | None = None
+        self.values: Iterator[CatalogEvent | None] | None = None
         """The state of the catalog, as far as it is not sent yet."""
+        self.values_of = 0
+        """The number of the catalog's reset that they come after."""
+        self.beside: dict[str, bytes] | None = None
+        """What was told of the topics beside the catalog's log."""
         self.timers: list[Timer] = []
         self.live_since = 0
         """The pass in which it became live."""
@@ -262,14 +268,15 @@ class Reader:
         if catalog is None or not catalog.ready or taken is None:
             return True
         if self.values is not None:
-            return self._send_values(self.values)
+            return self._send_values(self.values, catalog)
         if self.catalog == taken:
             return True
         events = catalog.since(self.catalog, self.group.selector) if self.catalog else None
         if events is None:
             if self.catalog is not None:
                 self._tell_catalog_gap(self.catalog, catalog.oldest, catalog.place)
-            self.catalog = catalog.place
+            self.catalog = None
+            self.values_of = self.readers.delivery.resets
             self.values = iter(catalog.state(self.group.selector))
             self.post()
             return False
@@ -282,18 +289,24 @@ class Reader:
         self.catalog = None
         self.tell_gap(Gap(first, then, last, None))
 
-    def _send_values(self, values: Iterator[CatalogEvent]) -> bool:
+    def _send_values(self, values: Iterator[CatalogEvent | None], catalog: CatalogTopics) -> bool:
         """A share of the state, without a cursor: one that is cut begins with the state again."""
         size, parts = 0, []
         for event in values:
-            parts.append(event.encoded_as(self.subscription.format, None))
-            size += len(parts[-1])
+            if event is None:  # enough for one turn of the loop
+                size = PUMP_BYTES
+            else:
+                parts.append(event.encoded_as(self.subscription.format, None))
+                size += len(parts[-1])
             if size >= PUMP_BYTES:
                 self._send(b"".join(parts))
                 self.post()
                 return False
         self.values = None
-        self._send(b"".join([*parts, self._mark()]))
+        if self.values_of == self.readers.delivery.resets:
+            self.catalog = catalog.place
+            parts.append(self._mark())
+        self._send(b"".join(parts))  # (replaced meanwhile: the state begins again)
         self.post()
         return False
 
@@ -303,6 +316,8 @@ class Reader:
             if (event.index, event.epoch) > (taken.index, taken.epoch):
                 break
             id = delivery.catalog_id(event, self.group, self.offset)
+            if not event.part and not self._is_news(event):
+                continue
             if event.part:
                 self.catalog = CatalogPlace(
                     event.epoch, event.index, 0 if event.last else event.part
@@ -317,6 +332,14 @@ class Reader:
         if parts:
             self._send(b"".join(parts))
         return True
+
+    def _is_news(self, event: CatalogEvent) -> bool:
+        """Of a topic beside the log: whether this reader was told something else last."""
+        if self.beside is None:
+            self.beside = {}
+        known = self.beside.get(event.topic)
+        self.beside[event.topic] = event.data
+        return known != event.data
 
     # ------------------------------------------------------------------ what is said beside events
 
