@@ -92,14 +92,14 @@ class ActiveSubscriptions:
         generation: Generation,
         matchers: Iterable[Matcher],
         subscriber: str,
-        payload_of: Callable[[str], object],
+        payload_of: Callable[[Matcher], object],
     ) -> Sequence[Active]:
         """Add those of a stream; `subscriber` is its identifier, made by the hub and of no other
-        stream; `payload_of` gives what its token attaches to a matcher's text."""
+        stream; `payload_of` gives what its token attaches to a matcher."""
         opened: list[Active] = []
         for matcher in matchers:
             kind = "urlpattern" if matcher.kind == "urlpattern" else "exact"
-            payload = payload_of(matcher.text)
+            payload = payload_of(matcher)
             active = Active(generation, kind, matcher.text, subscriber, payload)
             if active.topic not in self._by_topic:
                 self._by_topic[active.topic] = active

@@ -1,0 +1,1 @@
+"""The hub's HTTP API: publishing before routing, all else as a FastAPI application."""
