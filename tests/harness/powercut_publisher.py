@@ -1,0 +1,83 @@
+"""A hub's history under load, in a process that is to be killed: `FOLDER MODE SEED`.
+
+It publishes from many places at once, and writes down in `hub.witness` what it was told, before
+anything else comes of it: `A` what was acknowledged (offset, epoch, checksum of the data, key),
+`S` what a reader saw. It ends when it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.harness.histories import publishing
+
+from callboard.hub.event import Publication, Update
+from callboard.hub.history.sqlite import SqliteStore
+from callboard.hub.history.store import Acknowledge, Retention
+from callboard.hub.history.stored import StoredHistory
+
+PUBLISHERS = 24
+
+
+def line(letter: str, update: Update, key: str = "") -> bytes:
+    """One promise."""
+    return f"{letter} {update.offset} {update.epoch} {zlib.crc32(update.data)} {key}\n".encode()
+
+
+async def publish(history: StoredHistory, witness: int, name: str, rng: random.Random) -> None:
+    """One publisher: each publication once the last one is acknowledged; some come twice."""
+    number = 0
+    while True:
+        number += 1
+        size = rng.choice((0, 10, 200, 200, 200, 900, 5_000, 30_000))
+        publication = Publication(
+            (f"topic/{rng.randint(0, 9)}", *([f"also/{name}"] if rng.random() < 0.2 else [])),
+            f"{name} {number} ".encode() + rng.randbytes(size),
+            own_id=f"own-{name}-{number}" if rng.random() < 0.3 else "",
+            private=rng.random() < 0.5,
+            idempotency_key=f"{name}-{number}" if rng.random() < 0.5 else "",
+        )
+        update = await publishing(history, publication)
+        os.write(witness, line("A", update, publication.idempotency_key))
+        if publication.idempotency_key and rng.random() < 0.2:
+            again = await publishing(history, publication)
+            if again.offset != update.offset:
+                os.write(witness, b"TWICE " + line("A", again, publication.idempotency_key))
+
+
+async def main() -> None:
+    folder, mode, seed = Path(sys.argv[1]), Acknowledge(sys.argv[2]), int(sys.argv[3])
+    witness = os.open(folder / "hub.witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    retention = Retention()
+    store = SqliteStore(folder, mode, retention)
+    history = StoredHistory(
+        store,
+        retention,
+        clock=time.time,
+        fatal=sys.exit,
+        behind=store if mode is Acknowledge.MEMORY else None,
+    )
+
+    def seen(updates: Sequence[Update]) -> None:
+        os.write(witness, b"".join(line("S", update) for update in updates))
+
+    history.listen(seen)
+    await history.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    publishers = [
+        publish(history, witness, f"{seed}.{number}", random.Random(f"{seed} {number}"))
+        for number in range(PUBLISHERS)
+    ]
+    await asyncio.gather(*publishers)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
