@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from callboard.serve.exchange import Detached
     from callboard.serve.timerwheel import Timer
 
+NOWHERE = "#"
+"""The cursor of a stream of the catalog alone that has not had the state yet."""
 PUMP_BYTES = 64 * 1024
 """What a reader that catches up is given in one turn."""
 
@@ -346,8 +348,9 @@ class Reader:
     def _greet(self) -> None:
         """The reconnection time and the cursor, so that even a stream that ends before its first
         event is resumed where it began."""
-        fields: dict[str, object] = {"cursor": self.cursor(), **self.readers.greeting(self)}
-        format, id = self.subscription.format, self.cursor()
+        cursor = self.cursor()
+        fields: dict[str, object] = {"cursor": cursor, **self.readers.greeting(self)}
+        format, id = self.subscription.format, cursor if cursor != NOWHERE else None
         if not self.subscription.greets:
             if format is Format.SSE:
                 self._send(block(None, id=id, retry_ms=self.retry_ms))
@@ -373,8 +376,8 @@ class Reader:
             return
         if self.subscription.format is not Format.SSE:
             self._send(b"\n")
-        elif self.state is State.LIVE:
-            self._send(block(None, id=self.cursor()))
+        elif self.state is State.LIVE and (cursor := self.cursor()) != NOWHERE:
+            self._send(block(None, id=cursor))
         else:
             self._send(comment())
 
@@ -382,8 +385,8 @@ class Reader:
         """`hub.beat`: what a script can see of whether its stream lives."""
         if self.state is State.ENDED or self.paused:
             return
-        live = self.state is State.LIVE
         cursor = self.cursor()
+        live = self.state is State.LIVE and cursor != NOWHERE
         fields: dict[str, object] = {"cursor": cursor, **self.readers.standing()}
         event = named(self.subscription.format, "hub.beat", fields, id=cursor if live else None)
         self._send(event)

@@ -1,0 +1,259 @@
+"""Start and stop order of the hub.
+
+Health first (it says why we are not ready), then the history, the catalog's topics, readers, last
+the listeners and the registration: who finds us may ask us. The stop is the reverse; streams are
+ended in order before the history is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+
+from callboard.chassis.guards import HostGuard
+from callboard.chassis.health import HealthServer
+from callboard.chassis.identity import open_identity
+from callboard.chassis.lifecycle import Lifecycle, StartRefused, calm_collector
+from callboard.chassis.metrics import LoopLag, Metrics
+from callboard.chassis.registration import Registration, own_address
+from callboard.chassis.standing import judge_standing
+from callboard.hub.auth import keys
+from callboard.hub.auth.rates import Rates
+from callboard.hub.auth.requests import Authority
+from callboard.hub.catalog.follower import CatalogFollower
+from callboard.hub.figures import Figures
+from callboard.hub.history.sqlite import SqliteStore
+from callboard.hub.history.store import Acknowledge
+from callboard.hub.history.stored import StoredHistory
+from callboard.hub.http.application import Hub
+from callboard.hub.http.hooks import load_hooks
+from callboard.hub.http.origins import Origins
+from callboard.hub.http.ports import Door
+from callboard.hub.matching.index import Index
+from callboard.hub.mercure.webhooks import BadHook
+from callboard.hub.settings import HubSettings
+from callboard.hub.subscribers.readers import Readers
+from callboard.pki.contexts import Material
+from callboard.pki.live import LiveIdentity
+from callboard.pki.reasons import explain_files
+from callboard.serve import Limits, Request, Server, TimerWheel
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "hub"
+FILESERVER = "fileserver"
+"""The role whose X-Forwarded-For is believed."""
+DRAIN_S = 5.0
+LOOK_S = 10.0
+"""Between two looks at -tls-cert."""
+
+
+class HubProgram:
+    """One hub, from `start` to `stop`."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        self._settings = settings
+        self.metrics = Metrics()
+        self._wheel = TimerWheel(asyncio.get_running_loop())
+        self.servers: list[Server] = []
+        self._ready = False
+        self._follower: CatalogFollower | None = None
+
+    async def start(self, life: Lifecycle) -> None:
+        """Start everything; what was started is stopped by `life`. Raises StartRefused."""
+        settings = self._settings
+        lag = LoopLag(self.metrics)
+        lag.start()
+        life.on_stop("loop lag", lag.stop)
+        await self._start_health(life)
+        address = settings.advertise or own_address(settings.bind)
+        identity = await open_identity(
+            settings.identity, settings.node, life, self.metrics, [address] if address else []
+        )
+        history = await self._open_history(life)
+        await self._follow_catalog(life, identity)
+        topics = self._follower.topics if self._follower is not None else None
+        readers = Readers(
+            history,
+            topics,
+            Index(),
+            wheel=self._wheel,
+            times=settings.times,
+            limits=settings.limits,
+            name=settings.node,
+        )
+        life.on_stop("readers", readers.stop)
+        hub = self._hub(history, readers)
+        await self._listen(life, hub, identity)
+        judge_standing(life, identity, *(server.judge for server in self.servers))
+        await self._register(life, identity, address)
+        self._ready = True
+        calm_collector()
+
+    # ------------------------------------------------------------------ parts
+
+    async def _start_health(self, life: Lifecycle) -> None:
+        if self._settings.health is None:
+            return
+        health = HealthServer(*self._settings.health, self.metrics)
+        health.ready_when("hub", lambda: None if self._ready else "starting")
+        health.remark("catalog", self._catalog_problem)
+        try:
+            await health.start()
+        except OSError as problem:
+            raise StartRefused(f"health: {problem}") from problem
+        life.on_stop("health", health.stop)
+
+    def _catalog_problem(self) -> str | None:
+        return self._follower.problem() if self._follower is not None else None
+
+    async def _open_history(self, life: Lifecycle) -> StoredHistory:
+        settings = self._settings
+        try:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store = SqliteStore(settings.data_dir, settings.acknowledge, settings.retention)
+            behind = store if settings.acknowledge is Acknowledge.MEMORY else None
+            history = StoredHistory(
+                store, settings.retention, clock=time.time, fatal=life.fatal, behind=behind
+            )
+            await history.start()
+        except (OSError, ValueError) as problem:
+            raise StartRefused(f"history in {settings.data_dir}: {problem}") from problem
+        life.on_stop("history", history.close, deadline_s=30.0)
+        return history
+
+    async def _follow_catalog(self, life: Lifecycle, identity: LiveIdentity | None) -> None:
+        settings = self._settings
+        if not settings.catalog:
+            return
+        follower = self._follower = CatalogFollower(
+            settings.catalog,
+            token=settings.token,
+            tls=identity.for_servers() if identity is not None else None,
+            source=settings.source,
+        )
+        await follower.start()
+        life.on_stop("catalog", follower.stop)
+        judge_standing(life, identity, follower.judge)
+
+    def _hub(self, history: StoredHistory, readers: Readers) -> Hub:
+        settings = self._settings
+        try:
+            own = keys.load(settings.data_dir, settings.publisher_key, settings.subscriber_key)
+            hooks = load_hooks(settings.hooks) if settings.hooks is not None else {}
+        except (OSError, keys.BadKey, BadHook) as problem:
+            raise StartRefused(str(problem)) from problem
+        figures = Figures(history, readers)
+        figures.register(self.metrics)
+        rate = float(settings.publish_rate)
+        return Hub(
+            history,
+            readers,
+            Authority(own, allowed_origins=settings.allowed_origins),
+            figures,
+            rates=Rates(rate, max(1.0, rate)),
+            anonymous=settings.anonymous,
+            origins=Origins(settings.allowed_origins),
+            hooks=hooks,
+            subscriptions=settings.subscriptions,
+        )
+
+    async def _listen(self, life: Lifecycle, hub: Hub, identity: LiveIdentity | None) -> None:
+        settings = self._settings
+        context = None
+        if settings.tls is not None:
+            context = _own_certificate(life, Material(*settings.tls))
+        hosts = None
+        if "*" not in settings.allowed_hosts:
+            hosts = HostGuard(
+                names=(settings.node, *settings.allowed_hosts),
+                domains=("consul",),
+                is_node=lambda name: False,
+            )
+        scheme = "https" if context is not None else "http"
+        door = Door(open=settings.open and context is None, scheme=scheme, hosts=hosts)
+        await self._open(life, hub, door, settings.port, context)
+        if identity is not None and settings.https_port >= 0:
+            mutual = identity.for_clients(client=ssl.CERT_REQUIRED, alpn=("http/1.1",))
+            inner = Door(open=False, scheme="https", hosts=None, proxy=_is_fileserver)
+            await self._open(life, hub, inner, settings.https_port, mutual)
+
+    async def _open(
+        self, life: Lifecycle, hub: Hub, door: Door, port: int, context: ssl.SSLContext | None
+    ) -> None:
+        settings = self._settings
+        api = hub.api(door)
+        server = Server(
+            api.app,
+            handlers=api.publishing,
+            host=settings.bind,
+            port=port,
+            ssl_context=context,
+            trust=settings.trust_domain,
+            limits=Limits(
+                connections_max=max(16_384, settings.limits.readers_max + 1_024),
+                backlog=4096,
+                write_timeout_s=settings.times.stall_s,
+            ),
+            wheel=self._wheel,
+        )
+        try:
+            await server.start()
+        except OSError as problem:
+            where = f"{settings.bind}:{port}"
+            raise StartRefused(f"cannot listen on {where}: {problem}") from problem
+        self.servers.append(server)
+        life.on_stop(f"{door.scheme} on {server.port}", _stopper(server), deadline_s=DRAIN_S + 2)
+        log.info("serving", extra={"url": f"{door.scheme}://{settings.bind}:{server.port}/"})
+
+    async def _register(self, life: Lifecycle, identity: LiveIdentity | None, address: str) -> None:
+        settings = self._settings
+        if not settings.register:
+            return
+        meta = {"https_port": str(self.servers[1].port)} if len(self.servers) > 1 else None
+        registration = Registration(
+            ",".join(settings.catalog),
+            PROGRAM,
+            id=f"{PROGRAM}-{settings.node}",
+            port=self.servers[0].port,
+            address=address,
+            meta=meta,
+            token=settings.token,
+            source=settings.source,
+            tls=identity.for_servers() if identity is not None else None,
+        )
+        await registration.start()
+        life.on_stop("registration", registration.stop)
+
+
+def _is_fileserver(request: Request) -> bool:
+    return request.peer is not None and FILESERVER in request.peer.roles
+
+
+async def _follow(live: LiveIdentity) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        live.look()
+
+
+def _stopper(server: Server) -> Callable[[], Awaitable[None]]:
+    return lambda: server.stop(DRAIN_S)
+
+
+def _own_certificate(life: Lifecycle, material: Material) -> ssl.SSLContext:
+    """The context of -tls-cert, which follows its files. Raises StartRefused."""
+    try:
+        live = LiveIdentity(material)
+        context = live.for_clients(client=ssl.CERT_NONE, alpn=("http/1.1",))
+    except (OSError, ValueError) as problem:
+        raise StartRefused(f"-tls-cert: {explain_files(problem, material)}") from problem
+
+    async def look() -> None:
+        live.look()
+
+    life.on_reload(look)
+    life.own(_follow(live), "certificate")
+    return context
