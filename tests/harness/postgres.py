@@ -77,6 +77,11 @@ class PostgresServer:
                 env={**os.environ, **self.environment, "TZ": "UTC"},
             )
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not stopped."""
+        return self._process is not None
+
     def answers(self) -> bool:
         """Say whether it takes connections. Raises what psycopg raises if it does not."""
         if self._process is not None and self._process.poll() is not None:

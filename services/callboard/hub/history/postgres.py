@@ -255,7 +255,7 @@ class PostgresStore:
             except StoreFailed:
                 return
             except (StoreAway, psycopg.Error, OSError):
-                await self._server.pause()  # which of them is in the log by now
+                await self._server.pause()
             except Exception as problem:
                 log.exception("history: the tail ended")
                 self._fail(f"history: {reason(problem)}")

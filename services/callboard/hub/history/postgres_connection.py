@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import select
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -138,21 +142,22 @@ class Link:
         return self._lock.locked()
 
     async def ask(
-        self, work: Callable[[Connection], Awaitable[T]], timeout_s: float = ANSWER_S
+        self, work: Callable[[Connection], Awaitable[T]], timeout_s: float | None = None
     ) -> T:
-        """Do something with the connection.
+        """Do something with the connection, within a time (ANSWER_S).
 
         Raises StoreAway where there is none: nothing was sent. Raises psycopg.Error or OSError
-        (TimeoutError) otherwise; `broken` says whether the connection was lost over it.
+        otherwise; `broken` says whether the connection was lost over it.
         """
         async with self._lock:
             connection = await self._healthy()
+            limit = ANSWER_S if timeout_s is None else timeout_s
+            timer = asyncio.get_running_loop().call_later(limit, self.sever)
             try:
-                async with asyncio.timeout(timeout_s):
-                    return await work(connection)
+                return await work(connection)
             except (psycopg.Error, OSError) as problem:
                 if isinstance(problem, psycopg.Error) and problem.sqlstate in DAMAGED:
-                    self._damaged(reason(problem))
+                    self._damaged(f"history: PostgreSQL: {reason(problem)}")
                 if connection.closed or isinstance(problem, OSError):
                     self._server.lost(problem)
                     await self._drop()
@@ -160,6 +165,16 @@ class Link:
             except BaseException:
                 await self._drop()
                 raise
+            finally:
+                timer.cancel()
+
+    def sever(self) -> None:
+        """Cut the connection: who waits for an answer gets an error at once. To cancel the
+        question instead would ask a server that does not answer for one more."""
+        if self._connection is None or self._connection.closed:
+            return
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as cut:
+            cut.shutdown(socket.SHUT_RDWR)
 
     @property
     def broken(self) -> bool:
@@ -175,7 +190,7 @@ class Link:
         """The connection, if it has not been closed by the other side meanwhile, or a new one."""
         if self._connection is not None:
             try:
-                self._connection.pgconn.consume_input()
+                _take_what_came(self._connection)
             except psycopg.Error as problem:
                 self._server.lost(problem)
                 await self._drop()
@@ -187,6 +202,15 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _take_what_came(connection: Connection) -> None:
+    """Read what came unasked: its last words, and then the end, of a server that went away.
+    Raises psycopg.Error at the end."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    while poll.poll(0):
+        connection.pgconn.consume_input()
 
 
 def reason(problem: BaseException) -> str:
