@@ -5,8 +5,9 @@
     /catalog/checks/{node}/{check ID}   an element of GET /v1/health/node/{node}
     /cluster/leader  /cluster/members   beside the catalog's log
 
-A name is a segment of a path: what RFC 3986 (3.3) does not allow in one is percent-encoded, and a
-slash within a name, too. It is spelled as it was registered.
+A topic is what its template expands to (RFC 6570, 3.2.2): of a name, all but letters, digits and
+`-._~` is percent-encoded, as encodeURIComponent has it, so that `/catalog/checks/{node}/{id}` finds
+every check: service:web is `service%3Aweb`. Names are spelled as they were registered.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ MEMBERS = "/cluster/members"
 SERVICES = "/catalog/services/"
 NODES = "/catalog/nodes/"
 CHECKS = "/catalog/checks/"
-_PLAIN = "!$&'()*+,;=:@"
-"""Beside letters, digits and `-._~`."""
 
 
 class Topic(NamedTuple):
@@ -39,17 +38,25 @@ class Topic(NamedTuple):
 
 def service_topic(name: str) -> str:
     """The topic of a service."""
-    return SERVICES + quote(name, _PLAIN)
+    return SERVICES + quote(name, safe="")
 
 
 def node_topic(name: str) -> str:
     """The topic of a node."""
-    return NODES + quote(name, _PLAIN)
+    return NODES + quote(name, safe="")
 
 
 def check_topic(node: str, check_id: str) -> str:
     """The topic of a check."""
-    return f"{CHECKS}{quote(node, _PLAIN)}/{quote(check_id, _PLAIN)}"
+    return f"{CHECKS}{quote(node, safe='')}/{quote(check_id, safe='')}"
+
+
+def canonical(text: str) -> str:
+    """A topic of the catalog's log as it is written here, if `text` names one in another way
+    (`service:web`); any other text as it is."""
+    if not text.startswith((SERVICES, NODES, CHECKS)):
+        return text
+    return "/".join(quote(unquote(segment), safe="") for segment in text.split("/"))
 
 
 def parse(text: str) -> Topic | None:

@@ -183,8 +183,8 @@ class Topics:
             index = group.index
             topics = touched(group.changes, self.copy.tables)
             events = []
-            for part, topic in enumerate(topics, 1):
-                value = self._values.value(topic, self.copy.tables)
+            for part, (topic, places) in enumerate(topics.items(), 1):
+                value = self._values.value(topic, self.copy.tables, places)
                 data = event_data(topic, index, value)
                 last = part == len(topics)
                 events.append(CatalogEvent(topic, self._epoch, index, part, last=last, data=data))
@@ -232,7 +232,7 @@ class Topics:
             known = self._beside.get(topic)
             if known is None or known.value != value:
                 index = copy.stands_at
-                data = event_data(topic, index, value)
+                data = event_data(topic, index, [value])
                 event = CatalogEvent(topic, self._epoch, index, 0, last=False, data=data)
                 self._beside[topic] = _Beside(value, event, now, copy.applied_index)
                 for changed in self._changed:
@@ -244,7 +244,7 @@ class Topics:
 
     def _current(self, topic: str, *, gone: bool) -> CatalogEvent | None:
         """A topic's value now; one that is not there is told only if `gone`."""
-        value = self._values.value(topic, self.copy.tables, remember=False)
+        value = self._values.value(topic, self.copy.tables)
         if value is None and not gone:
             return None
         index = self.copy.stands_at

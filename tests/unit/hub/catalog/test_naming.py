@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from callboard.hub.catalog.naming import (
     Topic,
+    canonical,
     check_topic,
     node_topic,
     parse,
     service_topic,
 )
+from callboard.hub.matching.matchers import legacy
 
 NAMES = st.text(min_size=1, max_size=30).filter(lambda it: it.isprintable())
 
@@ -20,12 +22,35 @@ NAMES = st.text(min_size=1, max_size=30).filter(lambda it: it.isprintable())
 def test_usual_names_stand_in_topics_as_they_are() -> None:
     assert service_topic("web") == "/catalog/services/web"
     assert node_topic("agent-1.dc1") == "/catalog/nodes/agent-1.dc1"
-    assert check_topic("agent-1", "service:web-1") == "/catalog/checks/agent-1/service:web-1"
+    assert check_topic("agent-1", "serfHealth") == "/catalog/checks/agent-1/serfHealth"
 
 
-def test_a_slash_in_a_check_id_is_percent_encoded() -> None:
+def test_a_slash_or_a_colon_in_a_check_id_is_percent_encoded() -> None:
+    assert check_topic("agent-1", "service:web") == "/catalog/checks/agent-1/service%3Aweb"
     assert check_topic("agent-1", "disk/data") == "/catalog/checks/agent-1/disk%2Fdata"
     assert parse("/catalog/checks/agent-1/disk%2Fdata") == Topic("check", "agent-1", "disk/data")
+
+
+@given(NAMES, NAMES)
+def test_a_template_finds_every_topic_of_its_kind(name: str, id: str) -> None:
+    assert legacy("/catalog/services/{name}").matches(service_topic(name))
+    assert legacy("/catalog/nodes/{name}").matches(node_topic(name))
+    assert legacy("/catalog/checks/{node}/{id}").matches(check_topic(name, id))
+
+
+@pytest.mark.parametrize(
+    ("text", "topic"),
+    [
+        ("/catalog/checks/agent-1/service:web", "/catalog/checks/agent-1/service%3Aweb"),
+        ("/catalog/checks/agent-1/disk%2fdata", "/catalog/checks/agent-1/disk%2Fdata"),
+        ("/catalog/services/w%65b", "/catalog/services/web"),
+        ("/catalog/keys/a:b", "/catalog/keys/a:b"),
+        ("/cluster/leader", "/cluster/leader"),
+    ],
+)
+def test_a_topic_written_in_another_way_has_one_that_it_means(text: str, topic: str) -> None:
+    assert canonical(text) == topic
+    assert canonical(topic) == topic
 
 
 @given(NAMES, NAMES)
