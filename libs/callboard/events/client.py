@@ -42,15 +42,10 @@ REFUSAL_BYTES = 4096
 class Stream:
     """The events of a subscription: an async iterator, and a context manager that ends it."""
 
-    def __init__(
-        self, course: Course, token: Token, tls: ssl.SSLContext | None, patient: bool, place: str
-    ) -> None:
-        """`place` is what the log says."""
+    def __init__(self, course: Course, token: Token, tls: ssl.SSLContext | None) -> None:
         self._course = course
         self._token = token
         self._tls = tls
-        self._patient = patient
-        self._place = place
         self._events = self._run()
         self.last_event_id = course.last_event_id
         """Where to resume after what was taken from this stream so far."""
@@ -91,11 +86,9 @@ class Stream:
                     reason = reason_of(problem)
                 if course.finished:
                     return
-                if not course.reached and not self._patient:
-                    raise Unreachable(f"{self._place}: {reason or course.ending}")
-                rest_s = course.lost(loop.time(), timed_out=timed_out)
+                rest_s = course.lost(loop.time(), reason, timed_out=timed_out)
                 if course.failures == 1:
-                    extra = {"url": self._place, "reason": reason or course.ending}
+                    extra = {"url": course.place, "reason": course.ending}
                     log.warning("lost the stream of events", extra=extra)
                 await asyncio.sleep(rest_s)
 
@@ -156,8 +149,9 @@ def subscribe(
     """
     target = targets.target(topics, hub)
     wishes = Wishes(last_event_id, since, last, beat_s, lines)
-    course = Course(target, wishes, random.SystemRandom(), renews=callable(token))
-    return Stream(course, token, tls, patient, target.url.partition("?")[0])
+    rng = random.SystemRandom()
+    course = Course(target, wishes, rng, renews=callable(token), patient=patient)
+    return Stream(course, token, tls)
 
 
 async def publish(

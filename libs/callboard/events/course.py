@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
-from callboard.events.errors import NotAStream, Refused
+from callboard.events.errors import NotAStream, Refused, Unreachable
 from callboard.events.lines import LineParser
 from callboard.events.ordering import Seen
 from callboard.events.parser import Event, Parser
@@ -97,9 +97,16 @@ class Course:
     """One subscription."""
 
     def __init__(
-        self, target: Target, wishes: Wishes, rng: random.Random, *, renews: bool = False
+        self,
+        target: Target,
+        wishes: Wishes,
+        rng: random.Random,
+        *,
+        renews: bool = False,
+        patient: bool = True,
     ) -> None:
-        """`renews`: there is a new token for every connection. Raises ValueError."""
+        """`renews`: there is a new token for every connection; `patient`: a server that was never
+        reached is waited for. Raises ValueError."""
         if wishes.beat_s and not (math.isfinite(wishes.beat_s) and wishes.beat_s >= 1):
             raise ValueError("beat_s is 0, or at least 1")
         if wishes.last is not None and wishes.last < 0:
@@ -108,6 +115,7 @@ class Course:
         self._wishes = wishes
         self._rng = rng
         self._renews = renews
+        self._patient = patient
         self._seen = Seen(wishes.last_event_id)
         self._parser: Parser | LineParser = Parser(wishes.last_event_id)
         self._stage = _Stage.CONNECTING
@@ -131,12 +139,11 @@ class Course:
         """Where the next connection resumes."""
         self.polling = False
         """Whether long polls stand in for a stream."""
-        self.reached = False
-        """Whether the hub ever answered with success."""
+        self._reached = False
         self.failures = 0
         """How many connections failed, one after the other, without anything to show for it."""
         self.ending = ""
-        """How the connection ended, as far as the server said so."""
+        """How the last connection ended."""
         self.hurries = False
         """The connection is to be closed now: `hub.bye` was understood."""
         self.finished = False
@@ -206,7 +213,7 @@ class Course:
         self._opened = True
         if status == 200:
             self._check_media_type(headers)
-            self.reached, self._refused_token = True, False
+            self._reached, self._refused_token = True, False
             if not self.last_event_id:
                 # a hub's head tells where the stream begins; without it a quiet one that is cut
                 # would go on from the time of the next connection
@@ -216,7 +223,7 @@ class Course:
                 self._progress = True
             return True
         if status == 204:
-            self.reached = True
+            self._reached = True
             self._progress, self.finished = self.polling, not self.polling
             return False
         if status == 401 and self._renews and not self._refused_token:
@@ -250,8 +257,15 @@ class Course:
             self._retry_s = min(self._parser.retry_ms / 1000, WAIT_MAX_S)
         return news
 
-    def lost(self, now: float, *, timed_out: bool = False) -> float:
-        """The connection is over, or never came; seconds to wait before the next one."""
+    @property
+    def place(self) -> str:
+        """Where the stream is, for logs and errors: no query, where a token may stand."""
+        return self._target.url.partition("?")[0]
+
+    def lost(self, now: float, reason: str = "", *, timed_out: bool = False) -> float:
+        """The connection is over, or never came (`reason`: why, where the server did not say);
+        seconds to wait before the next one. Raises Unreachable for who is not patient."""
+        self.ending = reason or self.ending
         if timed_out and self._waited_for_hello():
             if self._stage is _Stage.FLOWING:
                 self._greets = False  # bytes come at once, only no greeting: this is no hub
@@ -263,6 +277,8 @@ class Course:
             self._again_s = STREAM_AGAIN_S
         if self._at_once:
             return 0.0
+        if not self._reached and not self._patient:
+            raise Unreachable(f"{self.place}: {self.ending}")
         if self._progress and not self._limited:
             self.failures = 0
             if self.polling and (self._brought or now - self._asked_at >= POLL_SHORT_S):
