@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
-from tests.harness.eventually import eventually
 from tests.harness.mercure_hub import HUB, Answered, EventStream, MercureHub, detail, pattern
 
 BELOW = f"{HUB}/subscriptions"
@@ -127,13 +125,12 @@ async def test_a_collection_says_what_it_is(hub: MercureHub) -> None:
 async def test_what_is_not_active_is_not_found(hub: MercureHub) -> None:
     """Subscription API: a subscription that does not exist MUST be 404."""
     assert (await read(hub, f"{BELOW}/exact/{A}/urn%3Auuid%3Anobody")).status == 404
-    async with hub.stream(("match", "/a")):
-        (only,) = await documents(hub, f"{BELOW}/exact/{A}")
-
-    async def gone() -> bool:
-        return (await read(hub, only["id"])).status == 404
-
-    await eventually(lambda: asyncio.ensure_future(gone()))
+    async with watching(hub) as stream:
+        async with hub.stream(("match", "/a")):
+            (only,) = await documents(hub, f"{BELOW}/exact/{A}")
+            assert json.loads((await stream.message()).data)["active"]
+        assert not json.loads((await stream.message()).data)["active"]
+        assert (await read(hub, only["id"])).status == 404
 
 
 async def test_the_api_needs_the_right_to_its_path(hub: MercureHub) -> None:

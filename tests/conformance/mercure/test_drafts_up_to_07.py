@@ -161,6 +161,7 @@ async def test_events_of_subscriptions_are_json_ld(hub: MercureHub) -> None:
 async def test_active_subscriptions_are_listed(hub: MercureHub) -> None:
     """Active Subscriptions: the collection, that of a topic, each subscription; JSON-LD."""
     token = hub.token(subscribe=["*"])
+    await hub.publish(("topic", "/x"), ("data", "an event"))
     async with hub.stream(("topic", "/a")), hub.stream(("match", "/other-generation")):
         answer = await hub.ask("GET", BELOW, token=token)
         document = json.loads(answer.body)

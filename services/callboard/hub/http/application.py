@@ -88,7 +88,7 @@ class Hub:
         self._origins = origins or Origins()
         self._hooks = hooks or {}
         self._now = now
-        self._rates = rates or Rates(0.0, 1.0)
+        self._rates = rates if rates is not None else Rates(0.0, 1.0)
         self._anonymous = anonymous
         self._rng = rng or random.SystemRandom()
         self.presence = Presence(history, readers, enabled=subscriptions)

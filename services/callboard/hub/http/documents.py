@@ -84,7 +84,7 @@ def _document(app: FastAPI, resource: Resource, serve: Endpoint) -> None:
         return await serve(request)
 
     for method, handler in resource.methods.items():
-        name = resource.pattern.strip("/").replace("/", "-")
+        name = f"{resource.pattern}{resource.rest}".strip("/").replace("/", "-")
         app.add_api_route(
             path,
             handle,

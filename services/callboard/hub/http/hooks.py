@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callboard.hub.http.frame import Frame, text
 from callboard.hub.http.publish import Publishing
+from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure import publications
 from callboard.hub.mercure.webhooks import BadHook, BadSignature, Hook, verify
 from callboard.hub.ports import History
@@ -68,7 +69,7 @@ def load_hooks(path: Path) -> dict[str, Hook]:
     for name, members in told.items():
         try:
             hooks[name] = _hook(path.parent, name, members)
-        except (BadHook, OSError) as problem:
+        except (BadHook, Refused, OSError) as problem:
             raise BadHook(f"{path}: hook {name!r}: {problem}") from problem
     return hooks
 

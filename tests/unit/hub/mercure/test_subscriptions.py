@@ -18,13 +18,14 @@ from callboard.hub.mercure.subscriptions import (
     collection,
     place_of,
 )
+from callboard.hub.ports import Matcher
 
 CURRENT, LEGACY = Generation.CURRENT, Generation.LEGACY
 BOB = "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6"
 EVE = "urn:uuid:1e0cba4c-4bcd-44f0-ae8a-7b76f7ef1280"
 
 
-def nothing(text: str) -> object:
+def nothing(matcher: Matcher) -> object:
     return None
 
 
@@ -70,7 +71,7 @@ def test_an_event_of_drafts_up_to_07_is_json_ld() -> None:
 def test_a_stream_has_a_subscription_a_matcher_until_it_ends() -> None:
     every = ActiveSubscriptions()
     asked = [matchers.exact("/a"), matchers.urlpattern("/b/:c")]
-    opened = every.open(CURRENT, asked, BOB, {"/a": 1}.get)
+    opened = every.open(CURRENT, asked, BOB, lambda matcher: {"/a": 1}.get(matcher.text))
     every.open(CURRENT, asked[:1], EVE, nothing)
     assert [active.payload for active in opened] == [1, None]
     assert len(every) == 3
