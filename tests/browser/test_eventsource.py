@@ -18,7 +18,7 @@ from tests.harness.capabilities import require
 from tests.harness.sse_vectors import VECTORS
 
 from callboard.events.encoder import BadEvent, block, comment
-from callboard.events.parser import Event, Parser
+from callboard.events.parser import BOM, Event, Parser
 
 TYPES = ("message", "tick", "x", "y", "hub.beat")
 """A page hears of no type that it does not name."""
@@ -121,7 +121,9 @@ def any_stream(rng: random.Random) -> bytes:
         *(b"\n", b"\r", b"\r\n", b"\n\n", b"\n\n", b"\r\n\r\n", b"\n", b"\n", b" ", b":", b"\0"),
         *(b"\xef\xbb\xbf", b"\xff", b"\xc3", "ü".encode(), b"\xe2\x80\xa8", b"\xf0\x9f", b"\x0b"),
     ]
-    return b"".join(rng.choice(words) for _ in range(rng.randrange(60)))
+    stream = b"".join(rng.choice(words) for _ in range(rng.randrange(60)))
+    # where a byte order mark is a line by itself Chromium reads on otherwise than the text says
+    return stream.removeprefix(BOM) if stream[3:4] in (b"\r", b"\n") else stream
 
 
 def encoded(rng: random.Random) -> bytes:
