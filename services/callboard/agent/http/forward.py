@@ -19,7 +19,7 @@ from callboard.agent.http.problems import answer_to, text_answer
 from callboard.agent.rpc.errors import RpcFailed, RpcUnreachable
 from callboard.agent.rpc.wire import decode_body
 from callboard.catalog.durations import DurationError, parse_duration, seconds
-from callboard.serve import Answer, Outcome, Parked, Request, Streamed
+from callboard.serve import Answer, Detach, Outcome, Parked, Request, Streamed
 
 METHOD = "http"
 MARGIN_S = 10.0
@@ -168,7 +168,7 @@ class ForwardedService:
         settled = await outcome if isinstance(outcome, Awaitable) else outcome
         if isinstance(settled, Answer):
             return settled
-        if isinstance(settled, Streamed):
+        if isinstance(settled, Streamed | Detach):
             return text_answer(400, "a stream is not forwarded")
         return await _wait(settled)
 
