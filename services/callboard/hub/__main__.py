@@ -26,6 +26,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         from callboard.hub.commands import token  # noqa: PLC0415 - seldom needed
 
         return token.run(argv[1:], environ)
+    if argv and argv[0] == "doctor":
+        from callboard.hub.commands import doctor  # noqa: PLC0415 - as above
+
+        return doctor.run(argv[1:], environ)
 
     def settings(parsed: Parsed) -> HubSettings:
         return build(parsed, environ, host_name=socket.gethostname())
