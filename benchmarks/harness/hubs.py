@@ -241,7 +241,7 @@ class Callboard(Hub):
         self.name = f"callboard-{acknowledge}"
 
     def command(self) -> list[str]:
-        command = [str(Path(sys.executable).with_name("callboard")), "hub"]
+        command = [sys.executable, "-m", "callboard.hub"]
         command += [f"-port={self.port}", f"-data-dir={self.folder / self.name}", *self.options]
         if self.tls:
             command += [f"-tls-cert={self.tls[0]}", f"-tls-key={self.tls[1]}"]

@@ -421,9 +421,11 @@ static void report(double cpu_s) {
     printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"last_p50_ms\": %.3f, \"last_p99_ms\": %.3f, ",
            quantile_ms(&deliveries, 0.5), quantile_ms(&deliveries, 0.99),
            quantile_ms(&last_deliveries, 0.5), quantile_ms(&last_deliveries, 0.99));
-    printf("\"published\": %d, \"publish_s\": %.6f, \"publish_failures\": %d, \"reason\": \"%s\", "
+    printf("\"published\": %d, \"publish_s\": %.6f, \"publish_failures\": %d, \"deferred\": %d, "
+           "\"reason\": \"%s\", "
            "\"reply_p50_ms\": %.3f, \"reply_p99_ms\": %.3f, ",
-           publishing.published, publish_s, publishing.failures, publishing.reason,
+           publishing.published, publish_s, publishing.failures, publishing.deferred,
+           publishing.reason,
            quantile_ms(&replies, 0.5), quantile_ms(&replies, 0.99));
     printf("\"lost\": %d, \"refused\": %d, \"returned\": %d, \"back_s\": %.3f, "
            "\"client_cpu_s\": %.3f}\n",

@@ -27,6 +27,7 @@ struct publishing {
     uint32_t *reply_us;
     volatile int done;
     volatile int failures;
+    volatile int deferred; /* refused with 503 or 429, and sent again when it was said */
     volatile int published;
     int64_t began_ns, ended_ns;
     char reason[200]; /* of the first failure */
@@ -134,6 +135,12 @@ static void publish_ready(struct publishing *p, struct publisher *one, int poll,
         one->answer[one->have] = 0;
         int status = publish_answer(one);
         if (!status) continue;
+        if (status == 503 || status == 429) {
+            p->deferred++;
+            one->again = 1;
+            one->not_before_ns = now_ns() + 1000000000; /* the Retry-After of a hub that is busy */
+            continue;
+        }
         if (status < 200 || status > 299) {
             publish_failed(p, one, one->answer);
             continue;

@@ -72,6 +72,8 @@ class Seen:
     published: int
     publish_s: float
     publish_failures: int
+    deferred: int
+    """Publications refused with 503 or 429, and sent again a second later."""
     reason: str
     """Of the first failure."""
     reply_p50_ms: float
