@@ -28,6 +28,8 @@ from callboard.serve.exchange import (
 from callboard.serve.fallback import detaching, raw_headers
 from callboard.serve.wire import decode_query, header_values
 
+__all__ = ["Endpoint", "as_request", "detaching", "endpoint"]
+
 log = logging.getLogger(__name__)
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DETACHES = "Callboard-Detaches"
+"""Marks the head behind which the connection is detached (whatever its value), and is not sent: a
+head without it is some middleware's own answer."""
+
 
 class Cycle:
     """Scope, receive and send of one request (ASGI 3.0, HTTP)."""
@@ -89,23 +93,29 @@ class Cycle:
     def _start(self, message: Message) -> None:
         assert self._head is None, "http.response.start twice"
         headers: list[tuple[str, str]] = []
+        marked = False
         for raw_name, raw_value in message.get("headers", ()):
             name, value = canonical(raw_name.decode("latin-1")), _text(raw_value)
             if name == "Content-Length":
                 self._left = int(value)
+            elif name == DETACHES:
+                marked = True
             elif name == "Connection" and "close" in value.lower():
                 self._exchange.keep_alive = False
             elif name not in ("Connection", "Transfer-Encoding", "Date"):
                 headers.append((name, value))
         self._head = Answer(int(message["status"]), b"", headers)
-        detach, self._detach = self._detach, None
-        if detach is not None:
+        if self._detach is not None and marked:
+            detach, self._detach = self._detach, None
+            own = [one for one in detach.head.headers if one[0].lower() == "content-encoding"]
+            # (middleware that would compress the body never sees it)
+            self._head.headers = own + [one for one in headers if one[0] != "Content-Encoding"]
             self._head.body = detach.head.body
             self._over.set()
             self._exchange.detach(self._head, detach)
 
     def _detach_at_head(self, detach: Detach) -> None:
-        """Detach when the head of the answer comes, which is then as middleware has made it."""
+        """Detach when a head marked by DETACHES comes, which is as middleware has made it."""
         self._detach = detach
 
     def _end_at_stop(self, on_stop: Callable[[], None]) -> None:

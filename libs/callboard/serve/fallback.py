@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
+from callboard.serve.asgi import DETACHES
 from callboard.serve.core import Message
 from callboard.serve.detached import dismiss
 from callboard.serve.exchange import Answer, Detach
@@ -68,6 +69,7 @@ class _Detaching(Response):
         elif "detach" in extension:
             # It takes effect when the head arrives: through whatever middleware, and changed by it.
             extension["detach"](self._detach)
+            self.raw_headers.append((DETACHES.encode(), b"yes"))
             await self._send_head(send)
             # (some middleware keeps the head back until there is a body)
             await send({"type": "http.response.body", "body": b"", "more_body": True})
