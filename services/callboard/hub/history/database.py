@@ -332,9 +332,11 @@ class Database:
         try:
             yield
             self._connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as problem:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if isinstance(problem, sqlite3.Error) and is_full(problem):
+                self._pages = CHECKPOINT_PAGES  # to empty the WAL may make room
             raise
 
     @contextmanager

@@ -15,7 +15,16 @@ from typing import Protocol
 
 from callboard.hub.event import Publication, Update
 from callboard.hub.history.repeats import Known, repeated
-from callboard.hub.history.store import BehindStore, Draft, Epoch, Retention, Store, Told, place_of
+from callboard.hub.history.store import (
+    BehindStore,
+    Draft,
+    Epoch,
+    Retention,
+    Store,
+    StoreFailed,
+    Told,
+    place_of,
+)
 from callboard.hub.ports import HistoryBusy, HistoryError, Taken
 
 log = logging.getLogger(__name__)
@@ -142,6 +151,11 @@ class CommitFirst:
         except HistoryError as refusal:
             self._refusals.tell(len(batch), refusal)
             outcomes = [refusal] * len(batch)
+        except StoreFailed:
+            raise
+        except Exception as problem:
+            log.exception("history: a batch cannot be stored")
+            outcomes = [HistoryError(f"it cannot be stored: {problem}")] * len(batch)
         for (draft, taken), outcome in zip(batch, outcomes, strict=True):
             self._waiting -= 1
             self._bytes -= cost(draft.publication)

@@ -107,8 +107,8 @@ def _code(problem: sqlite3.Error) -> int:
 def joined(topics: tuple[str, ...]) -> str:
     """Topics as they are stored: by lines, since no topic has a control character (ValueError)."""
     text = "\n".join(topics)
-    if text.count("\n") != len(topics) - 1:
-        raise ValueError("a topic has no line break")
+    if not topics or text.count("\n") != len(topics) - 1:
+        raise ValueError("an update has a topic, and a topic has no line break")
     return text
 
 

@@ -135,11 +135,12 @@ class SqliteStore:
     async def _write(self, call: Callable[..., T], *arguments: object) -> T:
         """Run on the writer's thread, and tidy up behind it. Raises HistoryFull, HistoryBusy,
         StoreFailed."""
-        result = await self._run(self._writer, call, *arguments)
-        if self._database.untidy and (self._tidying is None or self._tidying.done()):
-            # beside the caller, who need not wait for it
-            self._tidying = self._loop.create_task(self._tidy())
-        return result
+        try:
+            return await self._run(self._writer, call, *arguments)
+        finally:
+            if self._database.untidy and (self._tidying is None or self._tidying.done()):
+                # beside the caller, who need not wait for it
+                self._tidying = self._loop.create_task(self._tidy())
 
     async def _read(self, call: Callable[..., T], *arguments: object) -> T:
         """Run on a reader's thread. Raises StoreAway, StoreFailed."""

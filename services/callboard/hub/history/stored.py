@@ -15,6 +15,7 @@ from callboard.hub.event import Publication, Update
 from callboard.hub.history.intake import CommitFirst, Intake, Seldom, WriteBehind
 from callboard.hub.history.resume import Extent, requested, trimmed_of
 from callboard.hub.history.ring import Ring
+from callboard.hub.history.schema import joined
 from callboard.hub.history.store import (
     BehindStore,
     Epoch,
@@ -66,7 +67,7 @@ class StoredHistory:
         self._clock = clock
         self._fatal = fatal
         self._behind = behind
-        self._ring = ring or Ring()
+        self._ring = Ring() if ring is None else ring
         self._listeners: list[Callable[[Sequence[Update]], None]] = []
         self._epochs: list[Epoch] = []
         self._head = 0
@@ -87,7 +88,10 @@ class StoredHistory:
         self._epochs = list(standing.epochs)
         self._head, self._oldest = standing.head, standing.oldest
         self._trimmed = dict(standing.trimmed)
-        newest = await self._store.newest(NEWEST_BYTES, NEWEST_COUNT)
+        try:
+            newest = await self._store.newest(NEWEST_BYTES, NEWEST_COUNT)
+        except StoreFailed as failed:
+            raise OSError("the history cannot be read") from failed
         newest = [update for update in newest if update.offset <= self._head]
         self._ring.begin(newest, newest[0].offset if newest else self._head + 1)
         self._intake = await self._make_intake(newest[-1].time_ms if newest else 0)
@@ -119,6 +123,7 @@ class StoredHistory:
         return self._intake.waiting
 
     def submit(self, publication: Publication, taken: Taken) -> None:
+        joined(publication.topics)  # ValueError, to whom it may concern
         self._intake.submit(publication, taken)
 
     def listen(self, visible: Callable[[Sequence[Update]], None]) -> None:
