@@ -12,7 +12,7 @@ import pwd
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,8 +35,14 @@ def programs() -> Path | None:
 class PostgresServer:
     """One server. Its folder is `folder`, the data in `folder/data`, the log in `folder/log`."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Make the data directory; start nothing. `environment` is added to the server's."""
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        initdb: Sequence[str] = (),
+    ) -> None:
+        """Make the data directory, if there is none, with further flags of `initdb`; start
+        nothing. `environment` is added to the server's."""
         found = programs()
         assert found is not None
         self._programs = found
@@ -48,10 +54,12 @@ class PostgresServer:
         self._databases = itertools.count(1)
         self._user = _unprivileged()
         folder.mkdir(parents=True, exist_ok=True)
-        if self._user is not None:
-            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
-        self._run("initdb", "-D", str(self.data), "-U", OWNER, "-A", "trust", "-E", "UTF8",
-                  "--no-locale", "--no-sync")  # fmt: skip
+        self._give(folder, deep=False)
+        if self.data.exists():
+            self._give(self.data)
+        else:
+            made = ("-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+            self._run("initdb", "-D", str(self.data), *made, *initdb)
 
     def url(self, database: str = "postgres") -> str:
         """The address of a database."""
@@ -86,7 +94,7 @@ class PostgresServer:
         """Say whether it takes connections. Raises what psycopg raises if it does not."""
         if self._process is not None and self._process.poll() is not None:
             raise AssertionError(f"it ended: {self.log()[-2000:]}")
-        with psycopg.connect(self.url(), connect_timeout=2) as connection:
+        with psycopg.connect(self.url("template1"), connect_timeout=2) as connection:
             return connection.execute("SELECT 1").fetchone() == (1,)
 
     def wait_ready(self) -> None:
@@ -126,6 +134,14 @@ class PostgresServer:
     def log(self) -> str:
         """Return what it has logged."""
         return (self.folder / "log").read_text(errors="replace")
+
+    def _give(self, path: Path, *, deep: bool = True) -> None:
+        """Make the user who runs it the owner."""
+        if self._user is None:
+            return
+        inside = path.rglob("*") if deep else ()
+        for one in (path, *inside):
+            os.chown(one, self._user.pw_uid, self._user.pw_gid, follow_symlinks=False)
 
     def _run(self, *argv: str) -> None:
         subprocess.run(
