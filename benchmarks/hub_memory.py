@@ -100,9 +100,10 @@ def stalled(folder: Path) -> bool:
     grown = (most - before) / 1e6
     within = grown <= STALLED_BAR_MB
     whole = seen.whole and not seen.lost
+    verdict = "holds" if within else "MISSED"
     print(
         f"{STALLED} stalled readers, {EVENTS * EVENT_BYTES / 1e6:.0f} MB published: {grown:.1f} MB "
-        f"more than {before / 1e6:.0f} (bar {STALLED_BAR_MB:.0f} MB): {'holds' if within else 'MISSED'}"
+        f"more than {before / 1e6:.0f} (bar {STALLED_BAR_MB:.0f} MB): {verdict}"
     )
     when = f"the last after {cut_s:.0f} s" if cut_s is not None else f"{left} were not"
     print(f"all stalled readers are cut: {when}: {'holds' if cut_s is not None else 'MISSED'}")
