@@ -293,6 +293,7 @@ async def test_a_subscriber_reads_what_its_details_name(hub: MercureHub) -> None
         assert [(await stream.message()).data for _ in range(2)] == ["/books/1", "/shelves/3"]
 
 
+@pytest.mark.slow
 async def test_a_stream_ends_with_its_token(hub: MercureHub) -> None:
     """Subscribers: the hub MUST close the connection no later than exp."""
     expires_at = int(time.time()) + 2

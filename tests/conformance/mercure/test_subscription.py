@@ -33,6 +33,7 @@ async def test_query_with_a_form_opens_the_same_stream(hub: MercureHub) -> None:
 
 async def test_query_needs_a_form(hub: MercureHub) -> None:
     """Subscription, RFC 10008: another format is 415, none at all 400."""
+    assert (await hub.ask("QUERY", query=[("match", "/a")])).status == 400
     json = {"Content-Type": "application/json"}
     answer = await hub.ask("QUERY", headers=json, data=b'{"match": "/a"}')
     assert (answer.status, answer.headers["Accept-Query"]) == (

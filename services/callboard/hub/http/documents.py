@@ -15,11 +15,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import request_response
 
 from callboard.catalog.version import VERSION
-from callboard.hub.http.frame import Resource, text
+from callboard.hub.http.frame import NOSNIFF, Resource, text
 from callboard.hub.mercure import forms
 from callboard.serve import Outcome, Request, Route, RouteTable
 from callboard.serve.adapter import Endpoint, endpoint
 
+_HEADERS = dict([NOSNIFF])
 _UNDOCUMENTED = frozenset({"HEAD", "QUERY"})
 """OpenAPI 3.1 has no place for QUERY."""
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"]
@@ -48,10 +49,10 @@ def build_application(resources: Iterable[Resource], routes: RouteTable) -> Fast
         return await endpoint(_with_query(route, request.scope["query_string"]))(request)
 
     async def schema(request: HttpRequest) -> Response:
-        return JSONResponse(app.openapi())
+        return JSONResponse(app.openapi(), headers=_HEADERS)
 
     async def page(request: HttpRequest) -> Response:
-        return HTMLResponse(_documentation(app.openapi()))
+        return HTMLResponse(_documentation(app.openapi()), headers=_HEADERS)
 
     app.router.add_route("/openapi.json", schema, include_in_schema=False)
     app.router.add_route("/docs", page, include_in_schema=False)

@@ -19,6 +19,7 @@ from callboard.hub.http.ports import Door, Readers
 from callboard.hub.mercure.addresses import SUBSCRIPTIONS_PATH, address_of
 from callboard.hub.mercure.parameters import Asked, Generation
 from callboard.hub.mercure.subscriptions import (
+    Active,
     ActiveSubscriptions,
     collection,
     encode,
@@ -69,11 +70,17 @@ class Presence:
         for active in self.active.open(
             told.generation, told.matchers, told.subscriber, told.payload_of
         ):
-            self._history.submit(active.event(active=True), self._taken)
+            self._announce(active, active=True)
 
     def _ends(self, subscription: Subscription) -> None:
         for active in self.active.close(subscription.id):
-            self._history.submit(active.event(active=False), self._taken)
+            self._announce(active, active=False)
+
+    def _announce(self, subscription: Active, *, active: bool) -> None:
+        try:
+            self._history.submit(subscription.event(active=active), self._taken)
+        except HistoryError as problem:
+            self._taken(problem)
 
     def _taken(self, outcome: Update | HistoryError) -> None:
         if isinstance(outcome, HistoryError):

@@ -9,6 +9,8 @@ import pytest
 from tests.harness.eventually import eventually
 from tests.harness.mercure_hub import MercureHub, local_hub
 
+from callboard.hub.event import Publication
+from callboard.hub.ports import HistoryBusy, Taken
 from callboard.hub.subscribers.limits import ReaderLimits
 
 ONE = ReaderLimits(readers_max=1)
@@ -72,6 +74,7 @@ async def test_a_head_opens_no_stream(tmp_path: Path) -> None:
         assert local.readers.counts.begun == 0
 
 
+@pytest.mark.slow
 async def test_beats_are_asked_for(tmp_path: Path) -> None:
     async with (
         local_hub(tmp_path) as local,
@@ -152,3 +155,17 @@ async def test_streams_of_one_request_each_get_another_subscriber(tmp_path: Path
         async with hub.stream(("match", "/a")), hub.stream(("match", "/a")):
             await eventually(lambda: len(local.application.presence.active) == 2)
         await eventually(lambda: not len(local.application.presence.active))
+
+
+async def test_a_history_that_refuses_costs_an_announcement_and_no_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(publication: Publication, taken: Taken) -> None:
+        raise HistoryBusy("too many wait")
+
+    async with local_hub(tmp_path) as local:
+        monkeypatch.setattr(local.history, "submit", refuse)
+        async with local.hub.stream(("match", "/a"), ("beat", "60")) as stream:
+            assert (await stream.event()).type == "hub.hello"
+        await eventually(lambda: not len(local.application.presence.active))
+    assert "subscription event lost" in caplog.text
