@@ -26,7 +26,7 @@ from callboard.hub.auth.requests import Authority
 from callboard.hub.catalog.follower import CatalogFollower
 from callboard.hub.figures import Figures
 from callboard.hub.history.sqlite import SqliteStore
-from callboard.hub.history.store import Acknowledge
+from callboard.hub.history.store import Acknowledge, Store
 from callboard.hub.history.stored import StoredHistory
 from callboard.hub.http.application import Hub
 from callboard.hub.http.hooks import load_hooks
@@ -114,8 +114,17 @@ class HubProgram:
         settings = self._settings
         try:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            store = SqliteStore(settings.data_dir, settings.acknowledge, settings.retention)
-            behind = store if settings.acknowledge is Acknowledge.MEMORY else None
+            store: Store
+            behind = None
+            if settings.store:
+                from callboard.hub.history.postgres import PostgresStore  # noqa: PLC0415 - psycopg
+
+                store = PostgresStore(settings.store, settings.retention)
+            else:
+                alone = SqliteStore(settings.data_dir, settings.acknowledge, settings.retention)
+                store, behind = alone, alone
+            if settings.acknowledge is not Acknowledge.MEMORY:
+                behind = None
             history = StoredHistory(
                 store, settings.retention, clock=time.time, fatal=life.fatal, behind=behind
             )

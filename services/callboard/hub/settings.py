@@ -134,6 +134,10 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> HubS
     if not parsed.given("allow-plain"):
         allow_plain = environ.get("ALLOW_PLAIN", "").lower() in ("1", "true")
     tls = _tls(parsed)
+    store = _store(said(parsed, environ, "store", "HUB_STORE"))
+    acknowledge = _acknowledge(parsed.text("acknowledge"))
+    if store and acknowledge is not Acknowledge.DURABLE:
+        raise SettingsError("a history in PostgreSQL is durable: -acknowledge is for SQLite")
     named = parsed.text("catalog")
     try:
         if tls is None:
@@ -152,8 +156,8 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> HubS
         tls=tls,
         open=is_loopback(bind) or allow_plain,
         data_dir=Path(parsed.text("data-dir")).absolute(),
-        store=_store(said(parsed, environ, "store", "HUB_STORE")),
-        acknowledge=_acknowledge(parsed.text("acknowledge")),
+        store=store,
+        acknowledge=acknowledge,
         retention=_retention(parsed.values("keep")),
         publisher_key=_path(parsed.text("publisher-key")),
         subscriber_key=_path(parsed.text("subscriber-key")),
