@@ -22,6 +22,8 @@ from tests.harness.sockets import free_port
 
 PLACES = Path("/usr/lib/postgresql")
 OWNER = "callboard"
+IN_MEMORY = Path("/dev/shm")
+"""Where a server's syncs cost nothing."""
 UNPRIVILEGED = ("postgres", "nobody")
 """Who runs it for root: the first of them that there is."""
 
@@ -162,8 +164,9 @@ def serving(
 ) -> Iterator[PostgresServer]:
     """Run a server until the block ends."""
     # not pytest's folder: that is the tester's alone, and the server is another user
+    where = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(
-        prefix="callboard-postgres-", ignore_cleanup_errors=True
+        prefix="callboard-postgres-", dir=where, ignore_cleanup_errors=True
     ) as at:
         Path(at).chmod(0o755)
         server = PostgresServer(Path(at) / "server", environment)
