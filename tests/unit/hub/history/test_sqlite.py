@@ -7,16 +7,22 @@ import json
 import re
 import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.harness.histories import Clock, left_behind, publishing, running
 
 from callboard.hub.cursor import Cursor, Place
 from callboard.hub.event import Publication
+from callboard.hub.history import mark as marks
 from callboard.hub.history.intake import WAITING_BYTES_MAX, WAITING_MAX
-from callboard.hub.history.store import EPOCHS_MAX, Acknowledge
-from callboard.hub.ports import HistoryBusy
+from callboard.hub.history.sqlite import SqliteStore
+from callboard.hub.history.store import EPOCHS_MAX, Acknowledge, BehindStore
+from callboard.hub.history.stored import StoredHistory
+from callboard.hub.ports import History, HistoryBusy
 
 MODES = list(Acknowledge)
 
@@ -303,3 +309,26 @@ async def test_times_never_go_backwards(tmp_path: Path, mode: Acknowledge) -> No
     async with running(tmp_path / "h", mode, clock=clock) as one:
         third = await one.publish()
         assert third.time_ms == first.time_ms
+
+
+# ---------------------------------------------------------------------------- the seams
+
+
+def as_the_seams_say(history: StoredHistory, store: SqliteStore) -> tuple[History, BehindStore]:
+    """Holds by its types alone."""
+    return history, store
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_a_mark_of_any_bytes_is_one_or_none(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mark"
+        path.write_bytes(content)
+        assert marks.read(path) is None
+
+
+@given(st.builds(marks.Mark, st.text(max_size=20), st.integers(0, 1 << 60)))
+def test_a_mark_is_read_as_it_was_written(mark: marks.Mark) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        marks.write(Path(folder) / "mark", mark)
+        assert marks.read(Path(folder) / "mark") == mark
