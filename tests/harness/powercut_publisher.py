@@ -2,7 +2,8 @@
 
 It publishes from many places at once, and writes down in `hub.witness` what it was told, before
 anything else comes of it: `A` what was acknowledged (offset, epoch, checksum of the data, key),
-`S` what a reader saw. It ends when it is killed.
+`S` what a reader saw; `a` and `s` of the topic of which only the last few are kept. It ends when it
+is killed.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ from pathlib import Path
 from tests.harness.histories import publishing
 
 from callboard.hub.event import Publication, Update
+from callboard.hub.history import stored
 from callboard.hub.history.sqlite import SqliteStore
-from callboard.hub.history.store import Acknowledge, Retention
+from callboard.hub.history.store import Acknowledge, Bound, Retention
 from callboard.hub.history.stored import StoredHistory
 
 PUBLISHERS = 24
+SHORT = "short"
+RETENTION = Retention(prefixes={SHORT: Bound(count=20)})
+TRIM_EVERY_S = 0.02
 
 
 def line(letter: str, update: Update, key: str = "") -> bytes:
     """One promise."""
+    if update.topics[0] == SHORT:
+        letter = letter.lower()
     return f"{letter} {update.offset} {update.epoch} {zlib.crc32(update.data)} {key}\n".encode()
 
 
@@ -38,7 +45,7 @@ async def publish(history: StoredHistory, witness: int, name: str, rng: random.R
         number += 1
         size = rng.choice((0, 10, 200, 200, 200, 900, 5_000, 30_000))
         publication = Publication(
-            (f"topic/{rng.randint(0, 9)}", *([f"also/{name}"] if rng.random() < 0.2 else [])),
+            rng.choice(((f"topic/{rng.randint(0, 9)}",), ("topic/0", f"also/{name}"), (SHORT,))),
             f"{name} {number} ".encode() + rng.randbytes(size),
             own_id=f"own-{name}-{number}" if rng.random() < 0.3 else "",
             private=rng.random() < 0.5,
@@ -55,11 +62,11 @@ async def publish(history: StoredHistory, witness: int, name: str, rng: random.R
 async def main() -> None:
     folder, mode, seed = Path(sys.argv[1]), Acknowledge(sys.argv[2]), int(sys.argv[3])
     witness = os.open(folder / "hub.witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    retention = Retention()
-    store = SqliteStore(folder, mode, retention)
+    stored.TRIM_EVERY_S = TRIM_EVERY_S
+    store = SqliteStore(folder, mode, RETENTION)
     history = StoredHistory(
         store,
-        retention,
+        RETENTION,
         clock=time.time,
         fatal=sys.exit,
         behind=store if mode is Acknowledge.MEMORY else None,
