@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from callboard.hub.event import Publication, Update
 from callboard.hub.history.postgres import PostgresStore
@@ -16,9 +17,11 @@ NOW_MS = 1_700_000_000_000
 class Hub:
     """One store, with all that it told."""
 
-    def __init__(self, url: str, retention: Retention | None = None) -> None:
+    def __init__(
+        self, url: str, retention: Retention | None = None, folder: Path | None = None
+    ) -> None:
         """Open nothing yet."""
-        self.store = PostgresStore(url, retention or Retention())
+        self.store = PostgresStore(url, retention or Retention(), folder)
         self.told: list[Update] = []
         self.purged: list[tuple[str, int]] = []
         self.reasons: list[str] = []

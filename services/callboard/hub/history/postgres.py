@@ -17,11 +17,15 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import psycopg
 
 from callboard.hub.event import Update
+from callboard.hub.history import mark as marks
+from callboard.hub.history.intake import Seldom
+from callboard.hub.history.mark import Mark
 from callboard.hub.history.postgres_connection import Connection, Link, Server, Unfit, reason
 from callboard.hub.history.postgres_database import Batch, Database, Known, Snapshot
 from callboard.hub.history.postgres_schema import CHANNEL
@@ -36,12 +40,15 @@ from callboard.hub.history.store import (
     StoreFailed,
     Told,
     Trimmed,
+    place_of,
 )
 from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull
 
 log = logging.getLogger(__name__)
 
 READERS = 2
+MARK = "postgres.mark"
+MARK_EVERY_S = 5.0
 OPEN_WAIT_S = 10.0
 """How long a start waits for a server that is starting, too."""
 TRANSIENT = (psycopg.OperationalError, OSError, StoreAway)
@@ -72,11 +79,16 @@ class HistoryUncertain(HistoryError):
 class PostgresStore:
     """A `Store` in a database of a PostgreSQL server (12 or newer)."""
 
-    def __init__(self, url: str, retention: Retention) -> None:
+    def __init__(self, url: str, retention: Retention, folder: Path | None = None) -> None:
         """`url` is what libpq takes: `postgresql://user:password@host:port/database?…`.
 
-        Raises ValueError for another.
+        `folder` is the hub's own: there it writes down how far it was told, and knows at its next
+        start a database that was restored meanwhile without a trace; None: it does not. Raises
+        ValueError for another URL.
         """
+        self._mark = folder / MARK if folder is not None else None
+        self._marked: Mark | None = None
+        self._marked_at = 0.0
         self._retention = retention
         self._database = Database(retention, self._see_epochs)
         self._server = Server(url, self._prepare)
@@ -86,6 +98,7 @@ class PostgresStore:
         self._writer = secrets.token_hex(16)
         """Names this run of this hub; its batches are numbered."""
         self._batch = 0
+        self._refusals = Seldom("history: PostgreSQL refused %d batches: %s")
         self._appending = asyncio.Lock()
         self._told_through = 0
         self._last: Update | None = None
@@ -106,7 +119,9 @@ class PostgresStore:
     async def open(self, told: Told, fatal: Callable[[str], None]) -> Standing:
         self._told = told
         self._fatal = fatal
-        standing, self._purges = await self._open()
+        standing, self._purges = await self._open(self._database.standing)
+        if await self._was_restored(standing):
+            standing, self._purges = await self._open(self._database.begin_epoch)
         self._told_through = standing.head
         self._tail = asyncio.create_task(self._follow(), name="history-tail")
         return standing
@@ -148,6 +163,10 @@ class PostgresStore:
         return await self._ask(lambda c: self._database.at_time(c, time_ms))
 
     async def trim(self, now_ms: int) -> Trimmed:
+        loop = asyncio.get_running_loop()
+        if loop.time() > self._marked_at + MARK_EVERY_S:
+            self._marked_at = loop.time()
+            await self._write_mark()
         return await self._ask(lambda c: self._database.trim(c, now_ms, SLICE))
 
     async def purge(self, topic: str) -> int:
@@ -163,18 +182,22 @@ class PostgresStore:
                 self._tail.cancel()
                 with suppress(asyncio.CancelledError):
                     await self._tail
+                with suppress(StoreFailed):
+                    await self._write_mark()
             for link in (self._writing, self._tailing, *self._reading):
                 await link.close()
 
     # ------------------------------------------------------------------------ the server
 
-    async def _open(self) -> tuple[Standing, int]:
+    async def _open(
+        self, begin: Callable[[Connection], Awaitable[tuple[Standing, int]]]
+    ) -> tuple[Standing, int]:
         """Raises OSError or ValueError."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + OPEN_WAIT_S
         while True:
             try:
-                return await self._tailing.ask(self._database.standing, OPEN_S)
+                return await self._tailing.ask(begin, OPEN_S)
             except (StoreAway, psycopg.Error, OSError) as problem:
                 cause = problem.__cause__ or problem
                 if isinstance(cause, Unfit):
@@ -184,6 +207,30 @@ class PostgresStore:
                     await self.close()
                     raise OSError(f"PostgreSQL: {reason(cause)}") from problem
                 await self._server.pause()
+
+    async def _was_restored(self, standing: Standing) -> bool:
+        """Whether the database was further once. One that this hub was never at is not."""
+        if self._mark is None:
+            return False
+        self._marked = await asyncio.to_thread(marks.read, self._mark)
+        known = {epoch.name for epoch in standing.epochs}
+        return (
+            self._marked is not None
+            and self._marked.epoch in known
+            and self._marked.head > standing.head
+        )
+
+    async def _write_mark(self) -> None:
+        """Say how far this hub was told. Raises StoreFailed."""
+        now = Mark(place_of(self._database.epochs, self._told_through), self._told_through)
+        if self._mark is None or now == self._marked:
+            return
+        try:
+            await asyncio.to_thread(marks.write, self._mark, now)
+        except OSError as problem:
+            self._fail(f"history: {problem}")
+            raise StoreFailed from problem
+        self._marked = now
 
     async def _prepare(self, connection: Connection) -> None:
         """Of every new connection: the server is fit, and has what it had when it was left."""
@@ -219,11 +266,18 @@ class PostgresStore:
             except (psycopg.Error, OSError) as problem:
                 self._check()
                 if not self._writing.broken:
-                    raise _refusal(problem) from problem
+                    raise self._refusal(problem) from problem
                 doubt = True
             if doubt and loop.time() - began > DOUBT_WAIT_S:
                 raise HistoryUncertain("PostgreSQL went away before it answered")
             await self._server.pause()
+
+    def _refusal(self, problem: Exception) -> HistoryError:
+        """What a batch is refused with that the server rolled back."""
+        if isinstance(problem, psycopg.errors.DiskFull):
+            return HistoryFull("the disk of the PostgreSQL server is full")
+        self._refusals.tell(1, reason(problem))
+        return HistoryBusy("PostgreSQL did not take it")
 
     async def _ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Ask on the first connection that is free. Raises StoreAway, StoreFailed."""
@@ -305,11 +359,3 @@ class PostgresStore:
             self._told(new)
         self._told_through = max(self._told_through, through)
         self._more_told.set()
-
-
-def _refusal(problem: Exception) -> HistoryError:
-    """What a batch is refused with that the server rolled back."""
-    if isinstance(problem, psycopg.errors.DiskFull):
-        return HistoryFull(reason(problem))
-    log.warning("history: PostgreSQL refused updates: %s", reason(problem))
-    return HistoryBusy(reason(problem))

@@ -126,11 +126,7 @@ class Database:
         same = last is None or not await self._has_another(connection, last)
         if not same:
             told = ALWAYS
-        lineage = (await _row(connection, sql.LINEAGE))[0]
-        await connection.execute(
-            "SELECT callboard_hub.join(%s, %s, %s, %s)", (lineage, new_epoch(), told, EPOCHS_MAX)
-        )
-        await self._read_epochs(connection)
+        await self._join(connection, told)
         return same
 
     async def _see_that_it_is_fit(self, connection: Connection) -> None:
@@ -197,6 +193,18 @@ class Database:
         await connection.execute("RESET statement_timeout")
         now = await self.snapshot(connection, ALWAYS, 1, 1)
         return Standing(self.epochs, now.head, now.page.oldest, now.page.trimmed), now.purges
+
+    async def begin_epoch(self, connection: Connection) -> tuple[Standing, int]:
+        """Begin a new epoch; then as `standing`."""
+        await self._join(connection, ALWAYS)
+        return await self.standing(connection)
+
+    async def _join(self, connection: Connection, told: int) -> None:
+        lineage = (await _row(connection, sql.LINEAGE))[0]
+        await connection.execute(
+            "SELECT callboard_hub.join(%s, %s, %s, %s)", (lineage, new_epoch(), told, EPOCHS_MAX)
+        )
+        await self._read_epochs(connection)
 
     # ------------------------------------------------------------------------ asking
 

@@ -245,6 +245,9 @@ BEGIN
         RETURNING 1
     )
     SELECT more_ OR count(*) >= slice_ INTO more_ FROM gone;
+    -- hubs that ended a week ago send nothing again
+    DELETE FROM callboard_hub.writers w USING callboard_hub.state s
+    WHERE w.time_ms < s.time_ms - 7 * 86400000;
     PERFORM callboard_hub.find_oldest();
     RETURN more_;
 END
