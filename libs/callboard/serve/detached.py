@@ -160,19 +160,13 @@ class DetachedConnection(asyncio.Protocol):
                 self._failed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the sink: at once, or in slices when very many are lost together."""
-        if self._core.admits():
-            self._leave()
-        else:
-            self._core.backlog.post(self._leave)
-
-    # ------------------------------------------------------------------
-
-    def _leave(self) -> None:
+        """Tell the sink at once: to write from here on is an error (uvloop's)."""
         sink, self._sink = self._sink, None
         if sink is not None:
             dismiss(sink)
         self._core.left(self)
+
+    # ------------------------------------------------------------------
 
     def _failed(self) -> None:
         log.exception("stream failed", extra={"client": self.peer[0]})

@@ -104,7 +104,7 @@ class Detached(Protocol):
     @property
     def write(self) -> Callable[[bytes], None]:
         """The transport's own: bytes go out as they are. Never waits and never refuses: who goes
-        on writing after `Sink.behind` fills the memory."""
+        on writing after `Sink.behind` fills the memory. Not to be called after `Sink.gone`."""
 
     def waiting_bytes(self) -> int:
         """What was written and is not yet given to the kernel."""
@@ -140,7 +140,8 @@ class Sink(Protocol):
         """Less than a quarter of that waits again."""
 
     def gone(self) -> None:
-        """The connection is lost. Always called, once, after `close` and `abort` too."""
+        """The connection is lost. Always called, once, after `close` and `abort` too; be quick:
+        thousands may be lost in one turn of the loop."""
 
     def stopping(self) -> None:
         """The server stops: say good-bye and `close`, in a few seconds at most."""

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.routing import Route as StarletteRoute
 
@@ -28,6 +29,21 @@ from callboard.serve import (
 from callboard.serve.adapter import endpoint
 from callboard.serve.core import Asgi
 from callboard.serve.wire import chunk
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+ON_BOTH_LOOPS = ("test_detached.py", "test_switching.py")
+"""Transports of the two differ in what they tell their protocol, and when."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Which loops a test runs on."""
+    return LOOPS if item.path.name in ON_BOTH_LOOPS else {"asyncio": LOOPS["asyncio"]}
 
 
 @dataclass

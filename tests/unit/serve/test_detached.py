@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 import struct
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from tests.unit.serve.conftest import RecordingSink, Site, serving
 from callboard.pki.contexts import client_context, server_context
 from callboard.pki.roles import names_for
 from callboard.serve import Limits
+from callboard.serve.core import TURN_S
 from callboard.serve.detached import IGNORED_BYTES_MAX
 from callboard.serve.wire import LAST_CHUNK, chunk
 
@@ -304,7 +307,6 @@ async def test_writing_to_a_client_that_has_reset_its_connection_is_no_error(
             return "gone" in sink.told
 
         await eventually(write, interval_s=0.001)
-        sink.write(b"late")
         sink.at.close(b"late")
         sink.at.abort()
         assert sink.told.count("gone") == 1
@@ -493,6 +495,35 @@ async def test_every_stream_says_good_bye_and_ends_properly_when_the_server_stop
             assert (await reader.read()).endswith(chunk(b"bye") + LAST_CHUNK)
             writer.close()
         assert {tuple(sink.told) for sink in site.sinks} == {("start", "stopping", "gone")}
+
+
+async def test_loop_turns_while_very_many_streams_are_told_to_end(
+    plainly_detaching: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+
+    def dawdle(sink: RecordingSink) -> None:
+        sink.told.append(f"turn {turns}")
+        until = time.monotonic() + TURN_S / 4
+        while time.monotonic() < until:
+            pass
+        sink.at.close()
+
+    async with plainly_detaching() as site:
+        opened = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(50)]
+        for _, writer in opened:
+            writer.write(GET)
+        await eventually(lambda: sum(sink.connection is not None for sink in site.sinks) == 50)
+        monkeypatch.setattr(RecordingSink, "stopping", dawdle)
+        stopping = asyncio.ensure_future(site.server.stop(drain_s=10.0))
+        while not stopping.done():
+            turns += 1
+            await asyncio.sleep(0)
+        told = Counter(sink.told[1] for sink in site.sinks)
+        assert len(told) >= 10
+        assert max(told.values()) <= 5
+        for _, writer in opened:
+            writer.close()
 
 
 async def test_tls_stream_says_good_bye_when_the_server_stops(any_way: Start, ends: Ends) -> None:

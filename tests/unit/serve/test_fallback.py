@@ -164,7 +164,7 @@ async def test_stream_says_good_bye_when_uvicorn_stops(kind: str) -> None:
         await eventually(lambda: app.sinks and app.sinks[0].connection)
         server.should_exit = True
         assert (await client.closed()).endswith(chunk(b"bye") + LAST_CHUNK)
-        assert app.sinks[0].told == ["start", "stopping", "gone"]
+        await eventually(lambda: app.sinks[0].told == ["start", "stopping", "gone"])
 
 
 async def test_server_that_starts_after_another_has_stopped_streams() -> None:
