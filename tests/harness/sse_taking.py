@@ -50,6 +50,20 @@ class Taking:
 
         await eventually(came, timeout_s)
 
+    async def more(self, count: int, timeout_s: float = 10.0) -> None:
+        """Wait until so many more came."""
+        wanted = len(self.events) + count
+        await eventually(lambda: len(self.events) >= wanted, timeout_s)
+
+    async def begun(self) -> None:
+        """Wait until the stream has a place: nothing published from now on is missed."""
+        await eventually(lambda: self.place)
+
+    @property
+    def place(self) -> str:
+        """Where the stream stands, also when nothing was taken from it yet."""
+        return self.stream._course.last_event_id
+
     async def failure(self, timeout_s: float = 10.0) -> Exception:
         """Wait until the iterator raises; what."""
 

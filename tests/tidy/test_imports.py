@@ -21,8 +21,15 @@ PURE_MODULES = (
     "callboard.dns.cache",
     "callboard.dns.packed",
     "callboard.dns.settings",
+    "callboard.events.attempts",
+    "callboard.events.course",
     "callboard.events.encoder",
+    "callboard.events.errors",
+    "callboard.events.lines",
+    "callboard.events.ordering",
     "callboard.events.parser",
+    "callboard.events.targets",
+    "callboard.hub.commands.findings",
     "callboard.feed.copy",
     "callboard.feed.wire",
     "callboard.hub.catalog.naming",
@@ -44,7 +51,9 @@ PURE_MAY_IMPORT = {
     "struct", "sys", "types", "typing", "unicodedata", "zlib",
     "cryptography", "google_crc32c", "msgpack", "msgspec", "urlpattern",
 }  # fmt: skip
-PURE_MAY_NAME = ("urllib.parse.", "uuid.UUID")
+PURE_MAY_NAME = (
+    "urllib.parse.", "uuid.UUID", "http.HTTPStatus", "email.utils.parsedate_to_datetime",
+)  # fmt: skip
 """Parts of packages whose other parts are not pure."""
 HTTP_EDGE_ONLY = {"fastapi", "pydantic", "starlette"}
 """In folders named http; starlette's types also where `serve` adapts to it."""
