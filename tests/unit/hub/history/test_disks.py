@@ -138,7 +138,7 @@ async def test_a_failed_fsync_makes_the_hub_leave_and_what_was_seen_is_there(
     assert process.returncode == 1
     assert b"history: " in said and b"(SQLITE_IOERR_FSYNC)" in said
     witness = (tmp_path / "h" / "hub.witness").read_text()
-    promised = {int(line.split()[1]) for line in witness.splitlines()}
+    promised = {int(line.split()[1]) for line in witness.splitlines() if line[0].isupper()}
     assert promised
     async with running(tmp_path / "h") as one:
         assert promised <= {u.offset for u in await one.all()}
