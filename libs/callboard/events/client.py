@@ -145,7 +145,7 @@ def subscribe(
     times. `patient`: wait for a hub that was never reached, too.
 
     Raises, from the iterator: Refused (a token that is not taken, a topic that cannot be),
-    NotAStream, Unreachable (not `patient` only), EventTooLong; ValueError at once.
+    NotAStream, Unreachable (not `patient` only), EventTooLong, BadLine; ValueError at once.
     """
     target = targets.target(topics, hub)
     wishes = Wishes(last_event_id, since, last, beat_s, lines)

@@ -17,7 +17,10 @@ from http import HTTPStatus
 TEXT_MAX = 300
 """Characters of an answer that an error repeats."""
 
-_PARAMETER = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+CHALLENGE_MAX = 4096
+"""Characters of a challenge that are looked at."""
+
+_PARAMETER = re.compile(r'([a-z_]{1,32})="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
 class EventsError(Exception):
@@ -37,7 +40,7 @@ class Refused(EventsError):
 
     def __init__(self, status: int, headers: Mapping[str, str], body: str) -> None:
         """`headers` have names in lower case. Source of the challenge: RFC 6750, section 3."""
-        challenge = headers.get("www-authenticate", "")
+        challenge = headers.get("www-authenticate", "")[:CHALLENGE_MAX]
         parameters = {name.lower(): value for name, value in _PARAMETER.findall(challenge)}
         self.status = status
         self.error = parameters.get("error", "")

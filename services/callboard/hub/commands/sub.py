@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 
 from callboard.chassis import flags
 from callboard.chassis.flags import FlagSet, Parsed
 from callboard.chassis.verbs import UsageError, call
+from callboard.events import synchronous
 from callboard.events.course import Gap
 from callboard.events.parser import Event
 from callboard.events.synchronous import subscribe
@@ -59,6 +61,7 @@ def follow(
 ) -> int:
     """Print the events of the command line's topics until there are no more. Raises Failed."""
     asked, as_json = asking(parsed, environ), parsed.switch("json")
+    _tell_losses()
     with (
         failing("Error subscribing"),
         subscribe(
@@ -77,6 +80,15 @@ def follow(
         for event in events:
             _show(event, as_json)
     return 0
+
+
+def _tell_losses() -> None:
+    """Say on stderr why a stream was lost, while it is sought again."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("(%(message)s: %(reason)s)"))
+    log = logging.getLogger(synchronous.__name__)
+    log.handlers = [handler]
+    log.propagate = False
 
 
 def _show(event: Event, as_json: bool) -> None:

@@ -90,6 +90,19 @@ def test_sub_tells_of_a_gap_beside_the_data(capsys: pytest.CaptureFixture[str]) 
     assert shown.err == "(3 events are missing here: the hub has them no more)\n"
 
 
+def test_sub_says_why_it_lost_a_stream_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def away(peer: Peer) -> None:
+        peer.whole(503, b"no hub is healthy", headers={"Retry-After": "0"})
+
+    first, second = stream(block(b"x", id="#a.1")), stream(block(b"y", id="#a.2"))
+    with SseServer(first, away, second, done) as hub:
+        assert sub.run(["-hub", hub.url, "a"], {}) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "x\ny\n"
+    lost = "(lost the stream of events: 503 Service Unavailable: no hub is healthy)\n"
+    assert shown.err == lost
+
+
 def test_tail_begins_with_the_last_events() -> None:
     with SseServer(done) as hub:
         assert tail.run(["-hub", hub.url, "builds"], {}) == 0
