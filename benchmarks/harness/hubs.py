@@ -118,6 +118,7 @@ class Hub:
         self.folder = folder
         self.tls = tls
         self.port = free_port()
+        self.publish_headers: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -239,6 +240,15 @@ class Callboard(Hub):
         super().__init__(folder, tls)
         self.options = (f"-acknowledge={acknowledge}", "-publish-rate=0", *options)
         self.name = f"callboard-{acknowledge}"
+
+    def start(self) -> None:
+        """See Hub. By TLS publishing takes a token."""
+        super().start()
+        if self.tls:
+            sign = [sys.executable, "-m", "callboard.hub", "token", "-publish=*"]
+            sign += ["-expires=1h", f"-data-dir={self.folder / self.name}"]
+            made = subprocess.run(sign, capture_output=True, text=True, check=True)
+            self.publish_headers = (f"Authorization: Bearer {made.stdout.strip()}",)
 
     def command(self) -> list[str]:
         command = [sys.executable, "-m", "callboard.hub"]

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 
 #define MARK_BYTES 31
+#define REPLY_NS 10000000000LL /* no reply comes after that */
 
 struct publishing {
     struct place to;
@@ -30,7 +31,8 @@ struct publishing {
     volatile int deferred; /* refused with 503 or 429, and sent again when it was said */
     volatile int published;
     int64_t began_ns, ended_ns;
-    char reason[200]; /* of the first failure */
+    char reason[200];  /* of the first failure */
+    char refused[200]; /* the last answer of that kind */
 };
 
 struct publisher {
@@ -65,7 +67,7 @@ static char *publish_request(struct publishing *p, int event, size_t *size) {
 }
 
 /* Status of a whole answer in the buffer, which it then leaves; 0 while it is not whole. */
-static int publish_answer(struct publisher *one) {
+static int publish_answer(struct publishing *p, struct publisher *one) {
     char *end = memmem(one->answer, one->have, "\r\n\r\n", 4);
     if (!end) return 0;
     *end = 0;
@@ -74,6 +76,9 @@ static int publish_answer(struct publisher *one) {
     *end = '\r';
     if (one->have < whole) return 0;
     int status = atoi(one->answer + 9);
+    if (status > 299)
+        snprintf(p->refused, sizeof p->refused, "%d %.*s", status,
+                 (int)(one->answer + whole - end - 4), end + 4);
     memmove(one->answer, one->answer + whole, one->have - whole);
     one->have -= whole;
     return status;
@@ -84,12 +89,12 @@ static void publish_failed(struct publishing *p, struct publisher *one, const ch
     p->failures++;
     for (char *c = p->reason; *c; c++)
         if ((unsigned char)*c < ' ' || *c == '"' || *c == '\\') *c = ' ';
-    if (p->persists) {
+    if (p->persists && one->event >= 0) {
         one->again = 1;
         one->not_before_ns = now_ns() + 100000000;
     } else {
         one->event = -1;
-        if (p->failures > 100) p->events = 0; /* nothing comes of it: end the run */
+        if (p->failures > 10) p->events = 0; /* nothing comes of it: end the run */
     }
 }
 
@@ -133,7 +138,7 @@ static void publish_ready(struct publishing *p, struct publisher *one, int poll,
         }
         one->have += (size_t)got;
         one->answer[one->have] = 0;
-        int status = publish_answer(one);
+        int status = publish_answer(p, one);
         if (!status) continue;
         if (status == 503 || status == 429) {
             p->deferred++;
@@ -142,7 +147,8 @@ static void publish_ready(struct publishing *p, struct publisher *one, int poll,
             continue;
         }
         if (status < 200 || status > 299) {
-            publish_failed(p, one, one->answer);
+            one->event = -1; /* it will not be taken another time, either */
+            publish_failed(p, one, p->refused);
             continue;
         }
         p->reply_us[p->published++] = (uint32_t)((now_ns() - one->asked_ns) / 1000);
@@ -169,6 +175,8 @@ static void *publish(void *argument) {
         int may = p->began_ns && (!p->lockstep || p->everywhere == next);
         for (int i = 0; i < p->connections; i++) {
             struct publisher *one = &all[i];
+            if (one->event >= 0 && !one->again && now - one->asked_ns > REPLY_NS)
+                publish_lost(p, one, "no reply");
             if (one->link.fd < 0 && now >= one->not_before_ns) publish_dial(p, one, poll, i);
             if (may && one->event < 0 && one->open && next < p->events) {
                 int64_t due = p->rate > 0 ? p->began_ns + (int64_t)(next * 1e9 / p->rate) : now;

@@ -114,6 +114,7 @@ class Load:
             hub.place(hub.subscribe_path + topic),
             "-p",
             hub.place(hub.publish_path + topic),
+            *(part for header in hub.publish_headers for part in ("-h", header)),
             *map(str, options),
         ]
         self._process: subprocess.Popen[str] | None = None
