@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,10 +46,16 @@ def small(tmp_path: Path) -> Iterator[Path]:
 async def until_full(one: Running) -> list[int]:
     """Publish until that is refused; the offsets that were acknowledged."""
     taken = []
-    with pytest.raises(HistoryFull):
-        for _ in range(200):
+
+    async def refused() -> bool:
+        try:
             taken.append((await one.publish(BIG)).offset)
-            await asyncio.sleep(0)
+        except HistoryFull:
+            return True
+        return False
+
+    fact: Callable[[], Awaitable[bool]] = refused
+    await eventually(fact, interval_s=0.001)
     return taken
 
 
