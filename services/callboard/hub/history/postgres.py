@@ -316,18 +316,17 @@ class PostgresStore:
                 return
 
     async def _tail_once(self, connection: Connection) -> None:
-        """Tell all there is, then wait for a hint, or for a second."""
+        """Tell a page of what there is; if that is all, wait for a hint, or for a second."""
         if connection is not self._listens:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
             self._listens = connection
-        while True:
-            after = self._told_through
-            now = await self._database.snapshot(connection, after, TAIL_BYTES, TAIL_COUNT)
-            self._take(now, after)
-            if now.purges > self._purges:
-                await self._take_purges(connection)
-            if self._told_through >= now.head:
-                break
+        after = self._told_through
+        now = await self._database.snapshot(connection, after, TAIL_BYTES, TAIL_COUNT)
+        self._take(now, after)
+        if now.purges > self._purges:
+            await self._take_purges(connection)
+        if self._told_through < now.head:
+            return
         async for hint in connection.notifies(timeout=POLL_S, stop_after=1):
             if not hint.payload or int(hint.payload) > self._told_through:
                 return

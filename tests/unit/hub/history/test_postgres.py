@@ -291,6 +291,19 @@ async def test_hubs_that_know_other_prefixes_hide_no_trimming_from_each_other(ur
         assert (await first.store.read(0, LARGE, 9)).trimmed == {"": 1, "/a": 1}
 
 
+async def test_hubs_that_ended_long_ago_are_forgotten(url: str) -> None:
+    async with hubs(url) as [hub]:
+        await hub.publish("a")
+    week_ms = 7 * 86_400_000
+    async with hubs(url) as [hub]:
+        for now_ms, writers in ((NOW_MS + week_ms, 2), (NOW_MS + week_ms + 1, 1)):
+            await hub.store.append([draft("b", time_ms=now_ms)])
+            await hub.store.trim(NOW_MS)
+            with psycopg.connect(url) as connection:
+                counted = connection.execute("SELECT count(*) FROM callboard_hub.writers")
+                assert counted.fetchone() == (writers,)
+
+
 # ---------------------------------------------------------------------------- purging
 
 

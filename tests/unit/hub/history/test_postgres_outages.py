@@ -389,6 +389,19 @@ async def test_updates_trimmed_before_a_hub_had_read_them_end_it(server: Postgre
         assert away.told == []
 
 
+async def test_a_hub_that_was_away_is_told_page_by_page(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "TAIL_COUNT", 3)
+    url = server.database()
+    async with relayed(url) as (relay_url, relay), hubs(relay_url) as [away], hubs(url) as [hub]:
+        relay.lose(Loses.BOTH, "FROM callboard_hub.state")
+        await eventually(lambda: relay.lost)
+        await hub.publish(*"abcdefghij")
+        relay.cut()
+        await eventually(lambda: away.seen == hub.seen)
+
+
 async def test_a_hub_that_was_away_is_told_of_a_purge(server: PostgresServer) -> None:
     url = server.database()
     async with relayed(url) as (relay_url, relay), hubs(relay_url) as [away], hubs(url) as [hub]:
