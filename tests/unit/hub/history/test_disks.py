@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.harness.faults import fill
 from tests.harness.guard import Guard
 from tests.harness.histories import Running, publishing, running
 
-from callboard.hub.event import Publication
+from callboard.hub.event import Publication, Update
 from callboard.hub.history import database, stored
 from callboard.hub.history.ring import Ring
 from callboard.hub.history.schema import connect
@@ -45,18 +45,16 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 async def until_full(one: Running) -> list[int]:
     """Publish until that is refused; the offsets that were acknowledged."""
-    taken = []
+    outcomes: list[asyncio.Future[Update]] = []
 
-    async def refused() -> bool:
-        try:
-            taken.append((await one.publish(BIG)).offset)
-        except HistoryFull:
-            return True
-        return False
+    def refused() -> bool:
+        outcomes.append(publishing(one.history, Publication(("t",), BIG.encode())))
+        return any(isinstance(o.exception(), HistoryFull) for o in outcomes if o.done())
 
-    fact: Callable[[], Awaitable[bool]] = refused
-    await eventually(fact, interval_s=0.001)
-    return taken
+    await eventually(refused)
+    done = await asyncio.gather(*outcomes, return_exceptions=True)
+    assert all(isinstance(outcome, Update | HistoryFull) for outcome in done)
+    return [outcome.offset for outcome in done if isinstance(outcome, Update)]
 
 
 @pytest.mark.parametrize("mode", [Acknowledge.DURABLE, Acknowledge.WRITTEN])
