@@ -43,17 +43,17 @@ class Batch:
         self._rows: list[int] = []
         """By draft: the row that it is, or repeats."""
         by_key: dict[str, int] = {}
-        self._updates: list[Update] = []
+        sent: list[Publication] = []
         for draft in drafts:
             key = draft.publication.idempotency_key
             if key and key in by_key:
                 self._rows.append(by_key[key])
                 continue
             if key:
-                by_key[key] = len(self._updates)
-            self._rows.append(len(self._updates))
-            self._updates.append(Update(0, "", 0, draft.publication))
-        sent = [drafts[self._rows.index(row)].publication for row in range(len(self._updates))]
+                by_key[key] = len(sent)
+            self._rows.append(len(sent))
+            sent.append(draft.publication)
+        self._updates = [Update(0, "", 0, publication) for publication in sent]
         self.parameters: dict[str, Any] = {
             "now": max(draft.time_ms for draft in drafts),
             "topics": [joined(p.topics) for p in sent],
