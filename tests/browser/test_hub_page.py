@@ -1,0 +1,516 @@
+"""The hub's page and its stream, in Chromium: nothing is lost or shown twice, whatever happens to
+the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+from tests.harness.capabilities import require
+from tests.harness.eventually import eventually
+from tests.harness.sse_hub import HubProcess, nginx
+from tests.harness.sse_server import Peer, Request, SseServer
+
+from callboard import hub as hub_package
+from callboard.events.encoder import block
+from callboard.hub.event import Format, named, ndjson
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--remote-debugging-port=0",
+)
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+FOLDER = Path(hub_package.__file__).with_name("page")
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+HUB = "/.well-known/mercure"
+WITHIN_S = 30.0
+"""For what takes a browser, its timers and a reconnection."""
+HELLO = block(None, retry_ms=300) + named(
+    Format.SSE, "hub.hello", {"cursor": "#e.0", "retry": 300}, id="#e.0"
+)
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+async def until(fact: Callable[[], Awaitable[T]]) -> T:
+    """The first truthy result of an asynchronous fact."""
+    return await eventually(fact, WITHIN_S)
+
+
+def event(offset: int, data: str = "", type: str = "") -> bytes:
+    """An update as the hub sends it."""
+    return block((data or f"event {offset}").encode(), id=f"#e.{offset}", type=type)
+
+
+# ---------------------------------------------------------------------------- the browser
+
+
+class Tab:
+    """One page of Chromium, by its DevTools protocol."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._number = 0
+
+    async def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        """Call a method of the protocol."""
+        self._number += 1
+        await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
+        while True:
+            said = await self._socket.receive_json(timeout=WITHIN_S)
+            if said.get("id") == self._number:
+                assert "error" not in said, said
+                result: dict[str, Any] = said["result"]
+                return result
+
+    async def run(self, script: str) -> Any:
+        """The value of an expression; of a promise, what it is kept with."""
+        result = await self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def open(self, url: str) -> None:
+        """Load a page."""
+        await self.call("Page.navigate", url=url)
+        await eventually(lambda: self.run("document.readyState === 'complete'"), WITHIN_S)
+
+    async def fill(self, form: str, **fields: str) -> None:
+        """Write into a form's fields, and submit it."""
+        for name, value in fields.items():
+            field = f"document.getElementById({form!r}).elements[{name!r}]"
+            await self.run(f"{field}.value = {json.dumps(value)}")
+        await self.run(f"document.getElementById({form!r}).requestSubmit()")
+
+    async def text(self, id: str) -> str:
+        """What an element shows."""
+        return str(await self.run(f"document.getElementById({id!r}).textContent"))
+
+    async def shown(self) -> list[str]:
+        """The data of the events in the list, the oldest first."""
+        script = "[...document.querySelectorAll('#log li')].map(li => li.lastChild.textContent)"
+        return list(reversed(await self.run(script)))
+
+    async def shows(self, *data: str) -> None:
+        """Wait until the list has exactly these events."""
+
+        async def has() -> bool:
+            shown = await self.shown()
+            assert len(shown) <= len(data), shown
+            return shown == list(data)
+
+        await until(has)
+
+    async def state(self, wanted: str) -> None:
+        """Wait for a state of the stream."""
+
+        async def has() -> bool:
+            return await self.text("state") == wanted
+
+        await until(has)
+
+
+@asynccontextmanager
+async def chromium(profile: Path) -> AsyncIterator[Tab]:
+    """A browser with one tab."""
+    process = await asyncio.create_subprocess_exec(
+        "chromium",
+        *FLAGS,
+        f"--user-data-dir={profile}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"HOME": str(profile), "PATH": "/usr/bin:/bin"},
+    )
+    place = profile / "DevToolsActivePort"
+    try:
+        await eventually(lambda: place.exists() and "\n" in place.read_text(), WITHIN_S)
+        port = place.read_text().split("\n")[0]
+        async with aiohttp.ClientSession() as session:
+
+            async def page() -> str:
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                    pages = [each for each in await answer.json() if each["type"] == "page"]
+                return str(pages[0]["webSocketDebuggerUrl"]) if pages else ""
+
+            address = await until(page)
+            async with session.ws_connect(address, max_msg_size=1 << 26) as socket:
+                yield Tab(socket)
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 20)
+
+
+@pytest.fixture
+async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
+    """A browser of the test's own."""
+    require("chromium")
+    async with chromium(tmp_path / "profile") as opened:
+        yield opened
+
+
+# ---------------------------------------------------------------------------- a scripted hub
+
+
+class Scripted:
+    """The page's files, and a hub whose streams and polls are what a test wrote down."""
+
+    def __init__(self) -> None:
+        self.streams: list[Callable[[Peer], None]] = []
+        """One for each stream in turn; the last one for all that follow."""
+        self.polls: list[Callable[[Peer], None]] = []
+        self.asked: list[Request] = []
+        """The requests for streams and polls."""
+        self.paths: list[str] = []
+        self.prefix = ""
+        self._lock = threading.Lock()
+
+    def __call__(self, peer: Peer) -> None:
+        path = peer.request.path
+        self.paths.append(path)
+        inside = path.removeprefix(self.prefix)
+        if inside == HUB:
+            self._hub(peer)
+        elif inside == "/stats":
+            peer.whole(200, b'{"subscribers": 41, "cuts": {"stalled": 2}}', "application/json")
+        elif inside.startswith("/t/"):
+            peer.whole(200, b"#e.9\n")
+        elif (file := FOLDER / (inside.strip("/") or "index.html")).is_file():
+            policy = {"Content-Security-Policy": POLICY}
+            peer.whole(200, file.read_bytes(), KINDS[file.suffix], policy)
+        else:
+            peer.whole(404)
+
+    def _hub(self, peer: Peer) -> None:
+        with self._lock:
+            self.asked.append(peer.request)
+            scripts = self.polls if "poll" in peer.request.query else self.streams
+            script = scripts.pop(0) if len(scripts) > 1 else scripts[0]
+        script(peer)
+
+    def queries(self, name: str) -> list[str | None]:
+        """A parameter of each request for a stream or a poll."""
+        return [request.query.get(name) for request in self.asked]
+
+
+@pytest.fixture
+def hub() -> Scripted:
+    """A hub without any script."""
+    return Scripted()
+
+
+@pytest.fixture
+def url(hub: Scripted) -> Iterator[str]:
+    """Its address."""
+    with SseServer(hub) as server:
+        yield server.url
+
+
+def streams(*parts: bytes, stays: bool = True) -> Callable[[Peer], None]:
+    """A stream of these bytes, which then ends or does not."""
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"".join(parts))
+        if stays:
+            peer.stay()
+
+    return script
+
+
+def says(status: int, body: bytes) -> Callable[[Peer], None]:
+    """A whole answer."""
+    return lambda peer: peer.whole(status, body)
+
+
+# ---------------------------------------------------------------------------- tests
+
+
+async def test_the_page_shows_every_event_as_text(tab: Tab, hub: Scripted, url: str) -> None:
+    markup = "<b id=bold>x</b>\nsecond line"
+    hub.streams = [streams(HELLO, event(1, markup), event(2, "named", "deploy"), event(3))]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe", topics="builds /other", types="deploy")
+    await tab.shows(markup, "named", "event 3")
+    assert await tab.text("state") == "live"
+    assert await tab.run("document.getElementById('bold')") is None
+    (asked,) = hub.asked
+    assert asked.target.count("topic=") == 2
+    assert "topic=%2Fbuilds" in asked.target and asked.query["beat"] == "10"
+    await eventually(lambda: tab.run("document.getElementById('cursor').textContent === '#e.3'"))
+    assert "41" in await tab.text("stats")
+
+
+async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    hub.streams = [
+        streams(HELLO, event(1), event(2), stays=False),
+        streams(HELLO, event(2), event(3), stays=False),
+        streams(HELLO, event(4)),
+    ]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    await tab.shows("event 1", "event 2", "event 3", "event 4")
+    assert hub.queries("lastEventID") == [None, "#e.2", "#e.3"]
+
+
+async def test_values_of_the_catalog_that_have_no_id_are_all_shown(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    values = [block(f"value {number}".encode()) for number in range(3)]
+    hub.streams = [streams(HELLO, *values)]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe", topics="/catalog/services/web /builds")
+    await tab.shows("value 0", "value 1", "value 2")
+
+
+async def test_a_stream_that_is_held_back_is_polled_from_the_same_place(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    hello = named(Format.NDJSON, "hub.hello", {"cursor": "#e.5"}, id="#e.5")
+    first = ndjson("#e.6", "", b"six", time_ms=1) + ndjson("#e.7", "other", b"not asked for")
+    end = named(Format.NDJSON, "hub.beat", {}, id="#e.8")
+    hub.streams = [Peer.stay]
+    hub.polls = [
+        streams(hello, first, end, stays=False),
+        streams(ndjson("#e.9", "", b"nine"), stays=False),
+        Peer.stay,
+    ]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    await tab.state("polling")
+    await tab.shows("six", "nine")
+    await eventually(lambda: len(hub.asked) == 4)
+    assert hub.queries("poll") == [None, "25", "25", "25"]
+    assert hub.queries("lastEventID") == [None, None, "#e.8", "#e.9"]
+
+
+async def test_a_stream_without_beats_is_left_after_two_and_a_half(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    hub.streams = [streams(HELLO, event(1)), streams(HELLO, event(2))]
+    await tab.open(f"{url}/")
+    await tab.run(
+        "import('./eventstream.js').then(({EventStream}) => {"
+        "  window.data = []; window.began = performance.now();"
+        "  const s = new EventStream('.well-known/mercure', {topics: ['/a'], beatS: 1});"
+        "  s.addEventListener('update', e => data.push([e.detail.data, performance.now() - began]))"
+        "})"
+    )
+    await eventually(lambda: tab.run("data.length === 2"), WITHIN_S)
+    (first, _), (second, after_ms) = await tab.run("data")
+    assert (first, second) == ("event 1", "event 2")
+    assert after_ms >= 2400
+    assert hub.queries("lastEventID") == [None, "#e.1"]
+
+
+async def test_a_page_that_is_looked_at_again_renews_a_silent_stream(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    hub.streams = [streams(HELLO, event(1)), streams(HELLO, event(2))]
+    await tab.open(f"{url}/")
+    await tab.run(
+        "import('./eventstream.js').then(({EventStream}) => {"
+        "  window.data = [];"
+        "  const s = new EventStream('.well-known/mercure', {topics: ['/a'], beatS: 100});"
+        "  s.addEventListener('update', e => data.push(e.detail.data))"
+        "})"
+    )
+    await eventually(lambda: tab.run("data.length === 1"), WITHIN_S)
+    look = "document.dispatchEvent(new Event('visibilitychange')), data.length"
+    assert await tab.run(look) == 1
+    assert len(hub.asked) == 1, "it was heard of a moment ago"
+    await tab.run("{const now = Date.now; Date.now = () => now() + 101000}")
+    await tab.run(look)
+    await eventually(lambda: tab.run("data.join() === 'event 1,event 2'"), WITHIN_S)
+
+
+async def test_a_token_that_ends_is_asked_for_and_the_stream_goes_on(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    bye = named(Format.SSE, "hub.bye", {"reason": "token", "ends_in": 30})
+    hub.streams = [streams(HELLO, event(1), bye, event(2)), streams(HELLO, event(3))]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe", token="old")
+    await tab.shows("event 1", "event 2")
+    assert await tab.run("!document.getElementById('renewal').hidden")
+    await tab.fill("subscribe", token="new")
+    await tab.shows("event 1", "event 2", "event 3")
+    assert hub.queries("authorization") == ["old", "new"]
+    assert hub.queries("lastEventID") == [None, "#e.2"]
+    assert await tab.run("document.getElementById('renewal').hidden")
+
+
+async def test_a_hub_that_wants_a_token_is_heard_although_eventsource_gives_up(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    hub.streams = [says(401, b"a token is needed"), streams(HELLO, event(1))]
+    hub.polls = [says(401, b"a token is needed")]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    await tab.state("token")
+    assert await tab.text("reason") == "a token is needed"
+    await tab.fill("subscribe", token="mine")
+    await tab.shows("event 1")
+
+
+async def test_a_limit_is_told_and_the_page_comes_back_when_it_is_said(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    limit = named(Format.SSE, "hub.limit", {"reason": "too many streams", "retry": 500})
+    hub.streams = [streams(limit, stays=False), streams(HELLO, event(1))]
+    await tab.open(f"{url}/")
+    await tab.run(
+        "{window.reasons = [];"
+        " new MutationObserver(() => reasons.push(document.getElementById('reason').textContent))"
+        " .observe(document.getElementById('reason'), {childList: true})}"
+    )
+    await tab.fill("subscribe")
+    await tab.shows("event 1")
+    assert "too many streams" in await tab.run("reasons")
+
+
+async def test_a_gap_is_shown_where_it_is(tab: Tab, hub: Scripted, url: str) -> None:
+    fields: dict[str, object] = {"requested": "#e.1", "oldest": "#e.7", "newest": "#e.9", "lost": 6}
+    gap = named(Format.SSE, "hub.gap", fields, id="#e.7")
+    hub.streams = [streams(HELLO, event(1), gap, event(8))]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    told = "gap: the hub keeps 6 updates no more; it goes on after #e.7"
+    await tab.shows("event 1", told, "event 8")
+
+
+async def test_a_history_that_was_lost_and_counts_anew_is_shown(
+    tab: Tab, hub: Scripted, url: str
+) -> None:
+    fields: dict[str, object] = {"requested": "#e.5", "oldest": "#e.0", "newest": "#e.1"}
+    gap = named(Format.SSE, "hub.gap", fields, id="#e.0")
+    hub.streams = [
+        streams(HELLO, event(5), stays=False),
+        streams(HELLO, gap, event(1, "anew")),
+    ]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    told = "gap: the hub keeps updates no more; it goes on after #e.0"
+    await tab.shows("event 5", told, "anew")
+
+
+async def test_the_page_works_below_a_prefix(tab: Tab, hub: Scripted, url: str) -> None:
+    hub.prefix = "/hub"
+    hub.streams = [streams(HELLO, event(1))]
+    await tab.open(f"{url}/hub/")
+    await tab.fill("subscribe")
+    await tab.shows("event 1")
+    await tab.fill("publish", topic="a/b c", data="x")
+    await eventually(lambda: tab.run("document.getElementById('published').textContent === '#e.9'"))
+    assert "/hub/t/a/b%20c" in hub.paths
+    assert all(path.startswith("/hub/") for path in hub.paths if path != "/favicon.ico")
+
+
+# ---------------------------------------------------------------------------- the real hub
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[HubProcess]:
+    """The program, with a history of its own."""
+    place = tmp_path / "hub"
+    place.mkdir()
+    with HubProcess(place) as hub:
+        yield hub
+
+
+def publish(url: str, data: str, **query: str) -> str:
+    """Publish to /t/builds; the event's id."""
+    target = f"{url}/t/builds?{urlencode(query)}"
+    request = urllib.request.Request(target, data.encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
+        return str(answer.read().decode().strip())
+
+
+async def test_what_the_page_publishes_it_is_shown(tab: Tab, real: HubProcess) -> None:
+    await tab.open(f"{real.url}/")
+    await tab.fill("subscribe", topics="/builds")
+    await tab.state("live")
+    await tab.fill("publish", topic="builds", data="from the page\nin two lines")
+    await tab.shows("from the page\nin two lines")
+    id = await tab.text("published")
+    assert id == await tab.run("document.querySelector('#log .id').textContent.trim()")
+    await eventually(lambda: tab.run("document.getElementById('stats').textContent !== ''"))
+
+
+async def test_a_killed_hub_costs_the_page_no_event_and_repeats_none(
+    tab: Tab, real: HubProcess
+) -> None:
+    await tab.open(f"{real.url}/")
+    await tab.fill("subscribe", topics="/builds")
+    await tab.state("live")
+    said = []
+    for number in range(3):
+        for part in range(5):
+            said.append(f"{number}.{part}")
+            await asyncio.to_thread(publish, real.url, said[-1])
+        real.end(signal.SIGKILL)
+        await asyncio.to_thread(real.start)
+        said.append(f"{number} while the page is away, or not")
+        await asyncio.to_thread(publish, real.url, said[-1])
+        await tab.shows(*said)
+    await tab.state("live")
+
+
+async def test_a_proxy_that_holds_streams_back_is_polled_through(
+    tab: Tab, real: HubProcess, tmp_path: Path
+) -> None:
+    require("nginx")
+    held = ["proxy_ignore_headers X-Accel-Buffering"]
+    async with nginx(tmp_path / "front", real.port, held) as front:
+        await tab.open(f"{front}/")
+        await tab.fill("subscribe", topics="/builds")
+        await tab.state("polling")
+        await eventually(lambda: real.figures()["subscribers"] == 1)
+        said = [f"event {number}" for number in range(5)]
+        for data in said:
+            await asyncio.to_thread(publish, real.url, data)
+        await tab.shows(*said)
+
+
+async def test_private_events_go_on_past_the_end_of_a_token(tab: Tab, real: HubProcess) -> None:
+    await tab.open(f"{real.url}/")
+    await tab.fill(
+        "subscribe", topics="/builds", token=real.token("subscribe", "/builds", lasts_s=8)
+    )
+    await tab.state("token")
+    await asyncio.to_thread(publish, real.url, "with the first", private="on")
+    await tab.shows("with the first")
+    await tab.fill("subscribe", token=real.token("subscribe", "/builds"))
+    await tab.state("live")
+    await asyncio.to_thread(publish, real.url, "with the second", private="on")
+    await tab.shows("with the first", "with the second")
+
+
+async def test_a_token_that_the_hub_never_took_is_told(tab: Tab, real: HubProcess) -> None:
+    await tab.open(f"{real.url}/")
+    await tab.fill("subscribe", topics="/builds", token="rubbish")
+    await tab.state("token")
+    await tab.fill("subscribe", token=real.token("subscribe", "/builds"))
+    await tab.state("live")
