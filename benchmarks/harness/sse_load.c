@@ -457,6 +457,7 @@ int main(int argc, char **argv) {
     if (!line()) return 0;
 
     told_to_go = 1;
+    refused_streams = 0;
     double cpu_before_s = cpu_s();
     pthread_t thread;
     first_dial_ns = moved_ns = now_ns();
