@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.harness.eventually import eventually, eventually_sync
 from tests.harness.front_nginx import FRAME
@@ -66,10 +67,10 @@ class HubProcess:
         claims = {"mercure": {action: list(topics)}, "exp": int(time.time() + lasts_s)}
         return tokens.sign(key, claims, access_token=False)
 
-    def oldest(self) -> int:
-        """Offset of the oldest event that it keeps, by GET /stats."""
+    def figures(self) -> dict[str, Any]:
+        """What GET /stats tells."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=WITHIN_S) as answer:
-            return int(json.load(answer)["history"]["oldest"])
+            return dict(json.load(answer))
 
     def __enter__(self) -> HubProcess:
         self.start()

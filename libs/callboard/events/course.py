@@ -120,6 +120,7 @@ class Course:
         self._parser: Parser | LineParser = Parser(wishes.last_event_id)
         self._stage = _Stage.CONNECTING
         self._asked_at = 0.0
+        self._first_asked_at: float | None = None
         self._opened = False
         self._progress = False
         self._greeted = False
@@ -184,6 +185,10 @@ class Course:
                 query.append(("since", self._wishes.since))
             if self._wishes.last is not None:
                 query.append(("last", str(self._wishes.last)))
+            if not query and self.polling and self._first_asked_at is not None:
+                # what was published while the stream was held back was asked for already
+                since_ms = math.ceil((now - self._first_asked_at) * 1000)
+                query.append(("since", f"{since_ms}ms"))
         if self.polling:
             query.append(("poll", f"{POLL_S:g}"))
         elif self._wishes.beat_s > 0:
@@ -194,6 +199,8 @@ class Course:
         """The request is on its way."""
         self._stage = _Stage.ASKED
         self._asked_at = now
+        if self._first_asked_at is None:
+            self._first_asked_at = now
 
     def patience_s(self, now: float) -> float:
         """How long to wait for whatever comes next: connection, head, bytes."""

@@ -159,6 +159,21 @@ def test_without_a_greeting_in_time_it_polls_with_the_same_cursor() -> None:
     assert under_test.patience_s(13.0) == POLL_S + POLL_EXTRA_S
 
 
+def test_what_came_while_the_stream_was_held_back_is_polled_for() -> None:
+    under_test = course()
+    asked(under_test, 10.0)
+    under_test.lost(13.25, timed_out=True)
+    assert asked(under_test, 13.25)["since"] == "3250ms"
+    under_test.opened(200, SSE)
+    under_test.received(block(None, id="#a.1"))
+    under_test.lost(20.0)
+    assert "since" not in asked(under_test, 20.0)
+    wished = course(last=2)
+    asked(wished)
+    wished.lost(3.0, timed_out=True)
+    assert "since" not in asked(wished, 3.0)
+
+
 def held_up(now: float = 0.0) -> Course:
     """A course that polls, since `now`."""
     under_test = course()
