@@ -304,6 +304,9 @@ async def test_a_stream_that_is_held_back_is_polled_from_the_same_place(
     await eventually(lambda: len(hub.asked) == 4)
     assert hub.queries("poll") == [None, "25", "25", "25"]
     assert hub.queries("lastEventID") == [None, None, "#e.8", "#e.9"]
+    asked_first, then, *others = hub.queries("since")
+    assert asked_first is None and others == [None, None]
+    assert then is not None and 3000 <= int(then.removesuffix("ms")) < 20_000
 
 
 async def test_a_stream_without_beats_is_left_after_two_and_a_half(
@@ -486,11 +489,14 @@ async def test_a_proxy_that_holds_streams_back_is_polled_through(
     async with nginx(tmp_path / "front", real.port, held) as front:
         await tab.open(f"{front}/")
         await tab.fill("subscribe", topics="/builds")
-        await tab.state("polling")
         await eventually(lambda: real.figures()["subscribers"] == 1)
-        said = [f"event {number}" for number in range(5)]
-        for data in said:
-            await asyncio.to_thread(publish, real.url, data)
+        said = ["published while the stream is held back"]
+        await asyncio.to_thread(publish, real.url, said[0])
+        await tab.state("polling")
+        await tab.shows(*said)
+        for number in range(5):
+            said.append(f"event {number}")
+            await asyncio.to_thread(publish, real.url, said[-1])
         await tab.shows(*said)
 
 

@@ -46,6 +46,7 @@ export class EventStream extends EventTarget {
   #source = null;
   #poll = null;
   #timers = new Map();
+  #askedAt = 0; // when it was asked for the first time
   #heardAt = 0;
   #retryMs = RETRY_MS;
   #failures = 0;
@@ -118,6 +119,10 @@ export class EventStream extends EventTarget {
     if (this.cursor) url.searchParams.set("lastEventID", this.cursor);
     else if (since) url.searchParams.set("since", since);
     else if (last) url.searchParams.set("last", last);
+    else if (this.#askedAt) {
+      // what came while the hub could not be heard was asked for already
+      url.searchParams.set("since", `${Math.ceil(performance.now() - this.#askedAt)}ms`);
+    }
     for (const [name, value] of Object.entries(extra)) url.searchParams.set(name, value);
     return url;
   }
@@ -135,6 +140,7 @@ export class EventStream extends EventTarget {
     const withCredentials = this.#options.credentials === "include";
     const source = new EventSource(address, { withCredentials });
     this.#source = source;
+    this.#askedAt ||= performance.now();
     const take = (event) => {
       if (attempt !== this.#attempt) return;
       this.#heard();
