@@ -74,6 +74,7 @@ class PostgresServer:
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
             f"unix_socket_directories={self.folder}",
+            "dynamic_shared_memory_type=mmap",  # in its folder, which goes with it
             *settings,
         )
         flags = [flag for setting in given for flag in ("-c", setting)]
@@ -114,10 +115,15 @@ class PostgresServer:
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """End it: SIGQUIT at once, as after a crash; SIGINT with all that is open rolled back."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(number)
-            process.wait(20 * SLOW)
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(20 * SLOW)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it did not end: {self.log()[-2000:]}") from None
+        self._process = None
 
     def kill(self) -> None:
         """End all its processes where they stand (SIGKILL)."""
@@ -132,10 +138,19 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         process.wait(20 * SLOW)
         eventually_sync(lambda: not any(map(_lives, mine)), 20.0, 0.002)
+        self._release_memory(process.pid)
 
     def log(self) -> str:
         """Return what it has logged."""
         return (self.folder / "log").read_text(errors="replace")
+
+    def _release_memory(self, pid: int) -> None:
+        """What a killed server leaves to the kernel: the next one on this folder would take it,
+        but not every folder has a next one."""
+        noted = self.data / "postmaster.pid"
+        lines = noted.read_text().splitlines() if noted.exists() else []
+        if len(lines) > 6 and lines[0] == str(pid) and len(key_and_id := lines[6].split()) == 2:
+            subprocess.run(["ipcrm", "-m", key_and_id[1]], capture_output=True, check=False)
 
     def _give(self, path: Path, *, deep: bool = True) -> None:
         """Make the user who runs it the owner."""

@@ -35,14 +35,24 @@ class Relay:
         self.text = b""
         self.lost = 0
         """How often something was lost."""
+        self.refuses = False
+        """Connections that come are cut at once."""
+        self._then_refuses = False
 
-    def lose(self, what: Loses, text: str) -> None:
+    def lose(self, what: Loses, text: str, *, then_refuse: bool = False) -> None:
         """Lose the next request with this text, or its answer."""
-        self.loses, self.text = what, text.encode()
+        self.loses, self.text, self._then_refuses = what, text.encode(), then_refuse
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one connection."""
-        there_reader, there = await asyncio.open_connection("127.0.0.1", self._server_port)
+        if self.refuses:
+            writer.close()
+            return
+        try:
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            writer.close()
+            return
         self._writers |= {writer, there}
         doomed: list[Loses] = []
         with suppress(OSError):
@@ -61,6 +71,7 @@ class Relay:
                 doomed.append(self.loses)
                 self.loses = Loses.NOTHING
                 self.lost += 1
+                self.refuses = self._then_refuses
                 if doomed[0] is Loses.REQUEST:
                     raise ConnectionAbortedError
             if doomed and doomed[0] is Loses.BOTH:
