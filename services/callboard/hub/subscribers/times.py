@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from callboard.hub.subscribers.limits import Times
@@ -56,7 +57,6 @@ class Rounds:
     def add(self, reader: Reader) -> None:
         """A reader begins."""
         now = self._loop.time()
-        reader.begun_at = now
         life_s = self._times.life_s * self._rng.uniform(0.8, 1.2)
         reader.ends_at = now + life_s if life_s > 0 else float("inf")
         # the bucket served last: its first heartbeat is a whole one away
@@ -65,7 +65,7 @@ class Rounds:
         if reader.subscription.beat_s > 0:
             self._beat_later(reader)
         expires_at = reader.subscription.rights.expires_at
-        if expires_at is not None:
+        if expires_at is not None and expires_at - self._now() < reader.ends_at - now + 1.0:
             self._watch_token(reader, expires_at - self._now())
 
     def discard(self, reader: Reader) -> None:
@@ -88,21 +88,17 @@ class Rounds:
         """Its connection takes bytes again."""
         self._stalled.discard(reader)
 
-    def _look_at_stalled(self) -> None:
-        now = self._loop.time()
-        for reader in list(self._stalled):
-            progress = self._progress(reader)
-            if progress > reader.progress:
-                reader.progress, reader.moved_at = progress, now
-            elif now - reader.moved_at >= self._times.stall_s:
-                log.info(
-                    "reader cut: it stands still",
-                    extra={
-                        "client": reader.subscription.client,
-                        "waiting_bytes": reader.connection.waiting_bytes(),
-                    },
-                )
-                reader.cut("stalled")
+    def _look_at_stalled(self, reader: Reader, now: float) -> None:
+        if reader not in self._stalled:
+            return
+        progress = self._progress(reader)
+        if progress > reader.progress:
+            reader.progress, reader.moved_at = progress, now
+        elif now - reader.moved_at >= self._times.stall_s:
+            waiting = reader.connection.waiting_bytes()
+            told = {"client": reader.subscription.client, "waiting_bytes": waiting}
+            log.info("reader cut: it stands still", extra=told)
+            reader.cut("stalled")
 
     @staticmethod
     def _progress(reader: Reader) -> int:
@@ -119,9 +115,10 @@ class Rounds:
         self._wheel.add(1.0, self._second)
         now = self._loop.time()
         for reader in self._buckets[self._next]:
-            self._turns.post(lambda each=reader: self._visit(each, now))  # type: ignore[misc]
+            self._turns.post(partial(self._visit, reader, now))
         self._next = (self._next + 1) % len(self._buckets)
-        self._look_at_stalled()
+        for reader in self._stalled:
+            self._turns.post(partial(self._look_at_stalled, reader, now))
 
     def _visit(self, reader: Reader, now: float) -> None:
         if reader.ends_at <= now:
