@@ -136,8 +136,11 @@ class MemoryHistory:
         if cursor.earliest:
             return Resume(self.gone)
         place = cursor.place
-        if place is not None and place.epoch == EPOCH and self.gone <= place.offset <= self.head:
-            return Resume(place.offset)
+        if cursor.catalog is not None and place is None:
+            return Resume(self.head)
+        if place is not None and place.epoch == EPOCH and place.offset <= self.head:
+            lost = place.offset < self.gone
+            return Resume(place.offset, self.gap(place.offset, self.gone) if lost else None)
         first, newest = (str(Cursor(self.place(each))) for each in (self.gone, self.head))
         return Resume(self.gone, Gap(str(cursor), first, newest, None))
 

@@ -46,7 +46,7 @@ class Readers(Protocol):
     async def open(self, subscription: Subscription) -> Opened:
         """Raises `Full`."""
 
-    def poll(self, subscription: Subscription, wait_s: float) -> Parked: ...
+    def poll(self, opened: Opened, wait_s: float) -> Parked: ...
 
 
 class Statistics(Protocol):

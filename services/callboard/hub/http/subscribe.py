@@ -123,10 +123,8 @@ class SubscribeEndpoints:
             subscriber,
             None if polls else announcement,
         )
-        if asked.poll_s is not None:
-            return self._readers.poll(subscription, asked.poll_s)
         head = _head(asked, address, links)
-        if request.method == "HEAD":
+        if request.method == "HEAD" and not polls:
             return head
         try:
             opened = await self._readers.open(subscription)
@@ -134,6 +132,8 @@ class SubscribeEndpoints:
             if is_browser(request.headers):
                 return self._come_back(asked.format, "hub.limit", str(problem), *FULL_RETRY_MS)
             raise too_many(str(problem), FULL_RETRY_S) from problem
+        if asked.poll_s is not None:
+            return self._readers.poll(opened, asked.poll_s)
         if asked.last_event_id is not None:
             head.headers.append(_cursor_out(asked, opened.last_event_id))
         return Detach(head, opened.sink)

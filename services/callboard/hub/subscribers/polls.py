@@ -7,21 +7,16 @@ the end of the turn in which the first event came.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from callboard.events.encoder import block
 from callboard.hub.event import Format, named
-from callboard.hub.ports import Subscription
 from callboard.serve.exchange import Answer
 from callboard.serve.timerwheel import Timer, TimerWheel
 
 if TYPE_CHECKING:
     from callboard.hub.subscribers.reader import Reader
-    from callboard.hub.subscribers.readers import Readers
-
-log = logging.getLogger(__name__)
 
 POLL_BYTES = 256 * 1024
 """An answer that is so long ends there; the next one goes on."""
@@ -32,19 +27,15 @@ class Poll:
 
     chunked = False
 
-    def __init__(
-        self, readers: Readers, wheel: TimerWheel, subscription: Subscription, wait_s: float
-    ) -> None:
-        self._readers = readers
+    def __init__(self, reader: Reader, wheel: TimerWheel, wait_s: float) -> None:
+        self._reader: Reader | None = reader
+        self._format = reader.subscription.format
         self._wheel = wheel
-        self._subscription = subscription
         self._wait_s = wait_s
         self._parts: list[bytes] = []
         self._size = 0
         self._deliver: Callable[[Answer], None] | None = None
-        self._reader: Reader | None = None
         self._timer: Timer | None = None
-        self._opening: asyncio.Task[None] | None = None
         self._scheduled = False
 
     # ------------------------------------------------------------------ the request
@@ -52,27 +43,14 @@ class Poll:
     def start(self, deliver: Callable[[Answer], None]) -> None:
         """See Parked."""
         self._deliver = deliver
-        self._opening = asyncio.get_running_loop().create_task(self._open())
+        self._timer = self._wheel.add(self._wait_s, self._finish)
+        if self._reader is not None:
+            self._reader.start(self)
 
     def cancel(self) -> None:
         """See Parked."""
         self._deliver = None
-        if self._opening is not None:
-            self._opening.cancel()
-        self._end_reader()
-
-    async def _open(self) -> None:
-        try:
-            reader = await self._readers.prepare(self._subscription)
-        except Exception as problem:
-            log.info("long poll refused", extra={"reason": str(problem)})
-            self._answer(Answer(429, f"{problem}\n".encode(), [("Retry-After", "5")]))
-            return
-        if self._deliver is None:
-            return
-        self._reader = reader
-        self._timer = self._wheel.add(self._wait_s, self._finish)
-        reader.start(self)
+        self._end()
 
     # ------------------------------------------------------------------ the connection
 
@@ -112,23 +90,18 @@ class Poll:
     # ------------------------------------------------------------------ the end
 
     def _finish(self) -> None:
-        reader, format = self._reader, self._subscription.format
-        if reader is not None:
-            id = reader.cursor()
-            last = (
-                block(None, id=id) if format is Format.SSE else named(format, "hub.beat", {}, id=id)
-            )
-            self._parts.append(last)
-        headers = [("Cache-Control", "no-store")]
-        self._answer(Answer(200, b"".join(self._parts), headers, format.value))
-
-    def _answer(self, answer: Answer) -> None:
         deliver, self._deliver = self._deliver, None
-        self._end_reader()
-        if deliver is not None:
-            deliver(answer)
+        if deliver is None:
+            return
+        if self._reader is not None:
+            id, sse = self._reader.cursor(), self._format is Format.SSE
+            last = block(None, id=id) if sse else named(self._format, "hub.beat", {}, id=id)
+            self._parts.append(last)
+        self._end()
+        body = b"".join(self._parts)
+        deliver(Answer(200, body, [("Cache-Control", "no-store")], self._format.value))
 
-    def _end_reader(self) -> None:
+    def _end(self) -> None:
         if self._timer is not None:
             self._wheel.cancel(self._timer)
             self._timer = None

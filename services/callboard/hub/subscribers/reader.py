@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from callboard.serve.exchange import Detached
     from callboard.serve.timerwheel import Timer
 
-NOWHERE = "#"
-"""The cursor of a stream of the catalog alone that has not had the state yet."""
 PUMP_BYTES = 64 * 1024
 """What a reader that catches up is given in one turn."""
 
@@ -43,7 +41,6 @@ class Reader:
     """A `Sink` of the server."""
 
     __slots__ = (
-        "begun_at",
         "beside",
         "bucket",
         "catalog",
@@ -88,7 +85,7 @@ class Reader:
         self.catalog = catalog
         self.gap = gap
         """To be told first."""
-        self.told_trimmed = 0
+        self.told_trimmed = 0 if gap is None else readers.history.trimmed(subscription.selector)
         """Up to where it knows of what is gone."""
         self.state = State.LAGGING
         self.paused = False
@@ -105,7 +102,6 @@ class Reader:
         self.live_since = 0
         """The pass in which it became live."""
         self.bucket = 0
-        self.begun_at = 0.0
         self.ends_at = 0.0
         self.moved_at = 0.0
         self.progress = 0
@@ -238,7 +234,7 @@ class Reader:
             self.offset = update.offset
             if wants(update.topics, update.private):
                 if self.group.composite:
-                    parts.append(update.encoded_as(format, self.cursor()))
+                    parts.append(update.encoded_as(format, self.cursor() or ""))
                 else:
                     parts.append(update.encoded(format))
         if parts:
@@ -348,9 +344,8 @@ class Reader:
     def _greet(self) -> None:
         """The reconnection time and the cursor, so that even a stream that ends before its first
         event is resumed where it began."""
-        cursor = self.cursor()
-        fields: dict[str, object] = {"cursor": cursor, **self.readers.greeting(self)}
-        format, id = self.subscription.format, cursor if cursor != NOWHERE else None
+        format, id = self.subscription.format, self.cursor()
+        fields: dict[str, object] = {"cursor": id, **self.readers.greeting(self)}
         if not self.subscription.greets:
             if format is Format.SSE:
                 self._send(block(None, id=id, retry_ms=self.retry_ms))
@@ -376,28 +371,22 @@ class Reader:
             return
         if self.subscription.format is not Format.SSE:
             self._send(b"\n")
-        elif self.state is State.LIVE and (cursor := self.cursor()) != NOWHERE:
-            self._send(block(None, id=cursor))
         else:
-            self._send(comment())
+            cursor = self.cursor()
+            self._send(comment() if cursor is None else block(None, id=cursor))
 
     def beat(self) -> None:
         """`hub.beat`: what a script can see of whether its stream lives."""
         if self.state is State.ENDED or self.paused:
             return
         cursor = self.cursor()
-        live = self.state is State.LIVE and cursor != NOWHERE
         fields: dict[str, object] = {"cursor": cursor, **self.readers.standing()}
-        event = named(self.subscription.format, "hub.beat", fields, id=cursor if live else None)
+        event = named(self.subscription.format, "hub.beat", fields, id=cursor)
         self._send(event)
 
-    def cursor(self) -> str:
-        """Where this reader stands for certain."""
-        selector, delivery, history = (
-            self.group.selector,
-            self.readers.delivery,
-            self.readers.history,
-        )
+    def cursor(self) -> str | None:
+        """Where this reader stands for certain; None if it has the catalog alone, and not yet."""
+        selector, delivery = self.group.selector, self.readers.delivery
         offset, catalog = self.offset, self.catalog
         if self.state is State.LIVE:
             offset = max(offset, delivery.floor)
@@ -405,7 +394,10 @@ class Reader:
                 catalog = max(catalog, delivery.floor_catalog, key=_standing)
         if self.values is not None:
             catalog = None
-        return str(Cursor(history.place(offset) if selector.hub else None, catalog))
+        if catalog is None and not selector.hub:
+            return None
+        place = self.readers.history.place(offset) if selector.hub else None
+        return str(Cursor(place, catalog))
 
     def framed(self, data: bytes) -> bytes:
         """With the framing that the head announced."""
@@ -413,7 +405,7 @@ class Reader:
 
     def _send(self, data: bytes) -> None:
         if data and self.state is not State.ENDED:
-            self.write(chunk(data) if self.connection.chunked else data)
+            self.write(self.framed(data))
 
 
 def _nowhere(_: bytes) -> None:

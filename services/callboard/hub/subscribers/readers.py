@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from callboard.hub.cursor import Cursor
+from callboard.hub.cursor import EARLIEST, Cursor
 from callboard.hub.ports import CatalogTopics, History, Resume, Subscription
 from callboard.hub.subscribers.delivery import Delivery
 from callboard.hub.subscribers.groups import Groups, Index
@@ -43,7 +43,7 @@ class Opened:
 
     sink: Reader
     last_event_id: str
-    """Where it begins, for the answer's head; `earliest` if that is after a gap or unknown."""
+    """Where it begins, for the answer's head; `earliest` after a gap."""
 
 
 @dataclass(slots=True)
@@ -103,49 +103,30 @@ class Readers:
     async def open(self, subscription: Subscription) -> Opened:
         """A reader for a stream, to be given to a connection. Raises Refused."""
         self._admit(subscription)
-        reader, resume = await self._prepare(subscription)
-        place = self.history.place(reader.offset)
-        if resume is None or resume.gap is not None:
-            return Opened(reader, "earliest")
-        catalog = subscription.cursor.catalog if subscription.cursor else None
-        hub = subscription.selector.hub
-        return Opened(reader, str(Cursor(place if hub else None, catalog)))
+        hub, cursor = subscription.selector.hub, subscription.cursor
+        resume = await self._locate(subscription) if hub else Resume(0)
+        catalog = cursor.catalog if cursor is not None else None
+        reader = Reader(self, subscription, resume.after, catalog, resume.gap)
+        longest_s = min(RETRY_MAX_S + len(self._all) / READERS_PER_RETRY_S, RETRY_LONGEST_S)
+        reader.retry_ms = int(self._rng.uniform(RETRY_MIN_S, longest_s) * 1000)
+        if resume.gap is not None:
+            return Opened(reader, EARLIEST)
+        place = self.history.place(resume.after) if hub else None
+        return Opened(reader, str(Cursor(place, catalog)))
 
-    def poll(self, subscription: Subscription, wait_s: float) -> Parked:
+    def poll(self, opened: Opened, wait_s: float) -> Parked:
         """A long poll: one whole answer, as soon as there is an event, or after `wait_s`."""
-        return Poll(self, self._wheel, subscription, wait_s)
+        return Poll(opened.sink, self._wheel, wait_s)
 
-    async def prepare(self, subscription: Subscription) -> Reader:
-        """A reader without a connection yet. Raises Refused."""
-        self._admit(subscription)
-        return (await self._prepare(subscription))[0]
-
-    async def _prepare(self, subscription: Subscription) -> tuple[Reader, Resume | None]:
-        resume = await self._locate(subscription) if subscription.selector.hub else None
-        catalog = subscription.cursor.catalog if subscription.cursor is not None else None
-        after = self.history.head if resume is None else resume.after
-        gap = resume.gap if resume is not None else None
-        reader = Reader(self, subscription, after, catalog, gap)
-        span_s = RETRY_MAX_S + len(self._all) / READERS_PER_RETRY_S
-        span_s = min(span_s, RETRY_LONGEST_S)
-        reader.retry_ms = int(self._rng.uniform(RETRY_MIN_S, span_s) * 1000)
-        return reader, resume
-
-    async def _locate(self, subscription: Subscription) -> Resume | None:
-        """None: from now on."""
-        history, cursor = self.history, subscription.cursor
-        if cursor is not None and (cursor.place or cursor.own_id or cursor.earliest):
-            place = None if cursor.own_id else cursor.place
-            if place is not None and place.epoch == history.epoch:
-                trimmed = history.trimmed(subscription.selector)
-                if trimmed <= place.offset <= history.head:
-                    return Resume(place.offset)
-            return await history.locate(cursor, subscription.selector)
+    async def _locate(self, subscription: Subscription) -> Resume:
+        history = self.history
+        if subscription.cursor is not None:
+            return await history.locate(subscription.cursor, subscription.selector)
         if subscription.since_ms is not None:
             return Resume(await history.since(subscription.since_ms))
         if subscription.last is not None:
             return Resume(await history.last(subscription.last, subscription.selector))
-        return None
+        return Resume(history.head)
 
     def _admit(self, subscription: Subscription) -> None:
         limits, token = self._limits, subscription.rights.token_hash

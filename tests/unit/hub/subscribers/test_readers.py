@@ -161,6 +161,32 @@ async def test_an_unknown_cursor_is_told_as_a_gap(stand: Stand) -> None:
     assert pipe.id == "earliest"  # type: ignore[attr-defined]
 
 
+async def test_a_gap_at_the_beginning_is_told_once() -> None:
+    stand = Stand(ring=2)
+    for number in range(10):
+        stand.history.publish("/a", b"%d" % number)
+    stand.history.gone = 5
+    pipe = await stand.open(topics("/a"), "#e1.1")
+    await eventually(lambda: pipe.messages() == ["5", "6", "7", "8", "9"])
+    assert [each.type for each in pipe.events()].count("hub.gap") == 1
+    assert stand.history.reads
+    await stand.readers.stop()
+
+
+async def test_a_stream_of_the_catalog_that_has_not_come_yet_has_no_cursor() -> None:
+    catalog = MemoryCatalog()
+    catalog.ready = False
+    stand = Stand(catalog=catalog, times=Times(heartbeat_s=1.0))
+    answers: list[Answer] = []
+    pipe = await stand.open(topics("/catalog/services/web"), greets=True, beat_s=0.05)
+    opened = await stand.readers.open(Subscription(topics("/catalog/services/web")))
+    stand.readers.poll(opened, 0.1).start(answers.append)
+    await eventually(lambda: len(answers) == 1 and len(pipe.events()) > 2)
+    assert pipe.cursor() == ""
+    assert b"id:" not in answers[0].body
+    await stand.readers.stop()
+
+
 async def test_what_was_trimmed_while_a_reader_lagged_is_told_as_a_gap() -> None:
     stand = Stand(ring=3)
     pipe = await stand.open(topics("/a"), pipe=Pipe(room=100))
@@ -296,8 +322,8 @@ async def test_readers_that_ask_the_same_get_the_same_bytes(stand: Stand) -> Non
 
 async def test_a_long_poll_waits_for_the_first_event(stand: Stand) -> None:
     answers: list[Answer] = []
-    poll = stand.readers.poll(Subscription(topics("/a"), cursor=parse("#e1.0")), 30.0)
-    poll.start(answers.append)
+    opened = await stand.readers.open(Subscription(topics("/a"), cursor=parse("#e1.0")))
+    stand.readers.poll(opened, 30.0).start(answers.append)
     await eventually(lambda: len(stand.readers) == 1)
     assert not answers
     stand.history.publish("/a", b"1")
@@ -312,9 +338,8 @@ async def test_a_long_poll_without_events_answers_with_its_cursor(stand: Stand) 
     answers: list[Answer] = []
     for _ in range(3):
         stand.history.publish("/b")
-    stand.readers.poll(Subscription(topics("/a"), cursor=parse("#e1.1")), 0.05).start(
-        answers.append
-    )
+    opened = await stand.readers.open(Subscription(topics("/a"), cursor=parse("#e1.1")))
+    stand.readers.poll(opened, 0.05).start(answers.append)
     await eventually(lambda: len(answers) == 1)
     assert answers[0].body.endswith(b"id: #e1.3\n\n")
 
