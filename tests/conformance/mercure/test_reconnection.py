@@ -70,7 +70,7 @@ async def test_earliest_is_all_there_is(hub: MercureHub) -> None:
         assert [(await stream.message()).data for _ in range(3)] == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("asked", ["urn:nobody:1", "#zzzzzzzzzzzz.7", ""])
+@pytest.mark.parametrize("asked", ["urn:nobody:1", "#zzzzzzzzzzzz.7", "", "x" * 600])
 async def test_an_unknown_id_is_answered_with_earliest(hub: MercureHub, asked: str) -> None:
     """Reconnection: the field MUST be set whenever one was asked for; `earliest` if the event
     does not exist."""

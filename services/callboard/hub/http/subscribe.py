@@ -17,7 +17,7 @@ from callboard.hub.event import Format, named
 from callboard.hub.http.authorising import Authorising, DeadToken
 from callboard.hub.http.frame import Frame
 from callboard.hub.http.origins import is_browser
-from callboard.hub.http.ports import Door, Readers
+from callboard.hub.http.ports import Door
 from callboard.hub.http.presence import Presence
 from callboard.hub.http.publish import topic_of
 from callboard.hub.matching.refusal import Refused
@@ -27,6 +27,7 @@ from callboard.hub.mercure.addresses import Address, address_of
 from callboard.hub.mercure.parameters import Asked, Generation
 from callboard.hub.mercure.refusals import bad_request, too_many
 from callboard.hub.ports import Subscription
+from callboard.hub.subscribers.readers import Readers
 from callboard.hub.subscribers.readers import Refused as TooMany
 from callboard.serve import Answer, Detach, Request, Settled
 
@@ -158,9 +159,9 @@ def _head(asked: Asked, address: Address, links: Iterable[str]) -> Answer:
 
 
 def _cursor_out(asked: Asked, last_event_id: str) -> Header:
-    """The event before the first that is sent; what was asked for, in its own words, if that is
-    where the stream begins."""
-    if last_event_id != EARLIEST and asked.last_event_id:
-        last_event_id = asked.last_event_id
+    """What was asked for, in its own words, if the stream begins there; `earliest` if it does not,
+    or if what was asked for is no id (draft 08, Reconnection)."""
+    known = asked.last_event_id if asked.cursor is not None else None
     legacy = asked.generation is Generation.LEGACY
-    return ("Last-Event-ID" if legacy else "Mercure-Last-Event-ID", last_event_id)
+    name = "Last-Event-ID" if legacy else "Mercure-Last-Event-ID"
+    return name, EARLIEST if last_event_id == EARLIEST else known or EARLIEST
