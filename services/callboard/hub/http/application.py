@@ -21,7 +21,7 @@ from callboard.hub.http.frame import Frame, Resource
 from callboard.hub.http.hooks import HOOKS_PATH, HookEndpoints
 from callboard.hub.http.origins import Origins
 from callboard.hub.http.page import page_resources
-from callboard.hub.http.ports import Door, Readers, Statistics
+from callboard.hub.http.ports import Door, Statistics
 from callboard.hub.http.presence import Presence, SubscriptionEndpoints
 from callboard.hub.http.publish import TOPICS_PATH, PublishEndpoints
 from callboard.hub.http.statistics import StatisticsEndpoint
@@ -30,6 +30,7 @@ from callboard.hub.matching import naming
 from callboard.hub.mercure.addresses import HUB_PATH, METADATA_PATH, SUBSCRIPTIONS_PATH
 from callboard.hub.mercure.webhooks import Hook
 from callboard.hub.ports import History
+from callboard.hub.subscribers.readers import Readers
 from callboard.serve import LazyApp, Route, RouteTable
 
 if TYPE_CHECKING:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from callboard.chassis.guards import HostGuard
-from callboard.hub.ports import Subscription
-from callboard.serve import Parked, Request
-from callboard.serve.exchange import Sink
+from callboard.serve import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +22,6 @@ class Door:
     its own name mean 127.0.0.1 (DNS rebinding)."""
     proxy: Callable[[Request], bool] = lambda request: False
     """Whether who connects is a proxy whose X-Forwarded-For is believed."""
-
-
-class Opened(Protocol):
-    """A stream that may begin."""
-
-    @property
-    def sink(self) -> Sink: ...
-
-    @property
-    def last_event_id(self) -> str:
-        """Where it begins; `earliest` after a gap."""
-
-
-class Readers(Protocol):
-    """The hub's streams."""
-
-    on_begin: Callable[[Subscription], None] | None
-    on_end: Callable[[Subscription], None] | None
-
-    async def open(self, subscription: Subscription) -> Opened:
-        """Raises `Full`."""
-
-    def poll(self, opened: Opened, wait_s: float) -> Parked: ...
 
 
 class Statistics(Protocol):

@@ -15,7 +15,7 @@ from callboard.hub.cursor import EARLIEST, Cursor
 from callboard.hub.event import Update
 from callboard.hub.http.authorising import Authorising
 from callboard.hub.http.frame import JSON, text
-from callboard.hub.http.ports import Door, Readers
+from callboard.hub.http.ports import Door
 from callboard.hub.mercure.addresses import SUBSCRIPTIONS_PATH, address_of
 from callboard.hub.mercure.parameters import Asked, Generation
 from callboard.hub.mercure.subscriptions import (
@@ -27,6 +27,7 @@ from callboard.hub.mercure.subscriptions import (
     with_last_event_id,
 )
 from callboard.hub.ports import History, HistoryError, Matcher, Subscription
+from callboard.hub.subscribers.readers import Readers
 from callboard.serve import Answer, Request
 
 log = logging.getLogger(__name__)
