@@ -251,12 +251,20 @@ async def obtain(
 class Keeper:
     """Follows a program's identity for its whole life: exchange, files, days left."""
 
-    def __init__(self, live: LiveIdentity, exchange: Exchange | None, metrics: Metrics) -> None:
+    def __init__(
+        self, live: LiveIdentity, exchange: Exchange | None, metrics: Metrics | None
+    ) -> None:
+        """`metrics` None: those of another certificate of this program are what is shown."""
         self.live = live
         self._exchange = exchange
         self._limited = RateLimited(log, interval_s=600.0)
         self._one_at_a_time = asyncio.Lock()
         self._terms: dict[Path, tuple[tuple[int, ...], Term]] = {}
+        if metrics is not None:
+            self._count(metrics)
+
+    def _count(self, metrics: Metrics) -> None:
+        live = self.live
         metrics.read_gauge(
             "callboard_certificate_days_left",
             "Until this program's certificate ends; negative afterwards.",
@@ -364,10 +372,20 @@ async def open_identity(
         server_context(files, client=ssl.CERT_REQUIRED)
     except (OSError, ValueError) as problem:
         raise StartRefused(f"identity: {explain_files(problem, files)}") from problem
+    keep(live, life, metrics, exchange)
+    return live
+
+
+def keep(
+    live: LiveIdentity,
+    life: Lifecycle,
+    metrics: Metrics | None,
+    exchange: Exchange | None = None,
+) -> None:
+    """Follow the files of a certificate until the program's end; see `Keeper`."""
     keeper = Keeper(live, exchange, metrics)
     life.on_reload(keeper.look)
     life.own(keeper.follow(), "identity")
-    return live
 
 
 def _files(directory: Path) -> dict[str, bytes]:

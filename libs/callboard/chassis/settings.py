@@ -37,6 +37,13 @@ def said(parsed: Parsed, environ: Mapping[str, str], flag: str, variable: str) -
     return parsed.text(flag) if parsed.given(flag) else environ.get(variable, parsed.text(flag))
 
 
+def allow_plain_of(parsed: Parsed, environ: Mapping[str, str]) -> bool:
+    """-allow-plain or ALLOW_PLAIN."""
+    if parsed.given("allow-plain"):
+        return parsed.switch("allow-plain")
+    return environ.get("ALLOW_PLAIN", "").lower() in ("1", "true")
+
+
 def log_level_of(parsed: Parsed, environ: Mapping[str, str]) -> str:
     """-log-level or LOG_LEVEL. Raises SettingsError for a level there is not."""
     level = said(parsed, environ, "log-level", "LOG_LEVEL")

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from callboard.chassis.guards import HostGuard
 from callboard.chassis.health import HealthServer
-from callboard.chassis.identity import open_identity
+from callboard.chassis.identity import keep, open_identity
 from callboard.chassis.lifecycle import Lifecycle, StartRefused, calm_collector
 from callboard.chassis.metrics import LoopLag, Metrics
 from callboard.chassis.registration import Registration, own_address
@@ -47,8 +47,6 @@ PROGRAM = "hub"
 FILESERVER = "fileserver"
 """The role whose X-Forwarded-For is believed."""
 DRAIN_S = 5.0
-LOOK_S = 10.0
-"""Between two looks at -tls-cert."""
 
 
 class HubProgram:
@@ -88,7 +86,10 @@ class HubProgram:
         life.on_stop("readers", readers.stop)
         hub = self._hub(history, readers)
         await self._listen(life, hub, identity)
-        judge_standing(life, identity, *(server.judge for server in self.servers))
+        holders = [server.judge for server in self.servers]
+        if self._follower is not None:
+            holders.append(self._follower.judge)
+        judge_standing(life, identity, *holders)
         await self._register(life, identity, address)
         self._ready = True
         calm_collector()
@@ -119,12 +120,12 @@ class HubProgram:
             if settings.store:
                 from callboard.hub.history.postgres import PostgresStore  # noqa: PLC0415 - psycopg
 
-                store = PostgresStore(settings.store, settings.retention)
+                store = PostgresStore(settings.store, settings.retention, settings.data_dir)
             else:
-                alone = SqliteStore(settings.data_dir, settings.acknowledge, settings.retention)
-                store, behind = alone, alone
-            if settings.acknowledge is not Acknowledge.MEMORY:
-                behind = None
+                store = own = SqliteStore(
+                    settings.data_dir, settings.acknowledge, settings.retention
+                )
+                behind = own if settings.acknowledge is Acknowledge.MEMORY else None
             history = StoredHistory(
                 store, settings.retention, clock=time.time, fatal=life.fatal, behind=behind
             )
@@ -146,7 +147,6 @@ class HubProgram:
         )
         await follower.start()
         life.on_stop("catalog", follower.stop)
-        judge_standing(life, identity, follower.judge)
 
     def _hub(self, history: StoredHistory, readers: Readers) -> Hub:
         settings = self._settings
@@ -174,7 +174,8 @@ class HubProgram:
         settings = self._settings
         context = None
         if settings.tls is not None:
-            context = _own_certificate(life, Material(*settings.tls))
+            shown = self.metrics if identity is None else None
+            context = _own_certificate(life, Material(*settings.tls), shown)
         hosts = None
         if "*" not in settings.allowed_hosts:
             hosts = HostGuard(
@@ -242,27 +243,18 @@ def _is_fileserver(request: Request) -> bool:
     return request.peer is not None and FILESERVER in request.peer.roles
 
 
-async def _follow(live: LiveIdentity) -> None:
-    while True:
-        await asyncio.sleep(LOOK_S)
-        live.look()
-
-
 def _stopper(server: Server) -> Callable[[], Awaitable[None]]:
     return lambda: server.stop(DRAIN_S)
 
 
-def _own_certificate(life: Lifecycle, material: Material) -> ssl.SSLContext:
+def _own_certificate(
+    life: Lifecycle, material: Material, metrics: Metrics | None
+) -> ssl.SSLContext:
     """The context of -tls-cert, which follows its files. Raises StartRefused."""
     try:
         live = LiveIdentity(material)
         context = live.for_clients(client=ssl.CERT_NONE, alpn=("http/1.1",))
     except (OSError, ValueError) as problem:
         raise StartRefused(f"-tls-cert: {explain_files(problem, material)}") from problem
-
-    async def look() -> None:
-        live.look()
-
-    life.on_reload(look)
-    life.own(_follow(live), "certificate")
+    keep(live, life, metrics)
     return context

@@ -13,6 +13,7 @@ from callboard.chassis.identity_settings import IdentitySettings, identity_flags
 from callboard.chassis.listeners import check_plain, default_port, is_loopback
 from callboard.chassis.settings import (
     SettingsError,
+    allow_plain_of,
     count_of,
     duration_s,
     health_of,
@@ -130,9 +131,7 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> HubS
     """
     refuse_arguments(parsed)
     bind = said(parsed, environ, "bind", "BIND")
-    allow_plain = parsed.switch("allow-plain")
-    if not parsed.given("allow-plain"):
-        allow_plain = environ.get("ALLOW_PLAIN", "").lower() in ("1", "true")
+    allow_plain = allow_plain_of(parsed, environ)
     tls = _tls(parsed)
     store = _store(said(parsed, environ, "store", "HUB_STORE"))
     acknowledge = _acknowledge(parsed.text("acknowledge"))

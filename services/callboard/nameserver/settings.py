@@ -12,6 +12,7 @@ from callboard.chassis.identity_settings import IdentitySettings, identity_flags
 from callboard.chassis.listeners import check_plain, default_port
 from callboard.chassis.settings import (
     SettingsError,
+    allow_plain_of,
     count_of,
     duration_s,
     health_of,
@@ -100,9 +101,7 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> Name
     """
     refuse_arguments(parsed)
     bind = said(parsed, environ, "bind", "BIND")
-    allow_plain = parsed.switch("allow-plain")
-    if not parsed.given("allow-plain"):
-        allow_plain = environ.get("ALLOW_PLAIN", "").lower() in ("1", "true")
+    allow_plain = allow_plain_of(parsed, environ)
     try:
         check_plain([bind], allow_plain=allow_plain, what="dns")
         identity = identity_settings(parsed, environ)
