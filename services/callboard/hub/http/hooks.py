@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from callboard.hub.http.frame import Frame, text
 from callboard.hub.http.publish import Publishing
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure import publications
-from callboard.hub.mercure.webhooks import BadHook, BadSignature, Hook, verify
+from callboard.hub.mercure.webhooks import BadHook, BadSignature, Delivery, Hook, verify
 from callboard.hub.ports import History
 from callboard.serve import Answer, Request
 
@@ -47,8 +46,7 @@ class HookEndpoints:
             fields = {"hook": hook.name, "client": self._frame.client(request)}
             log.warning("webhook refused", extra={**fields, "reason": str(problem)})
             return text(401, "the signature is not right", ("WWW-Authenticate", hook.style.title()))
-        id = delivery.id and hashlib.sha256(f"{hook.name}\0{delivery.id}".encode()).hexdigest()
-        publication = publications.of_hook(hook, delivery.event, request.body, id)
+        publication = publications.of_hook(hook, delivery, request.body)
         return Publishing(self._history, publication, b"\n")
 
 
@@ -90,5 +88,5 @@ def _hook(folder: Path, name: str, members: object) -> Hook:
     secret = (folder / members["secret_file"]).read_bytes().strip()
     type, private = members.get("type", ""), members.get("private", False)
     hook = Hook(name, members["style"], secret, members["topic"], type, private)
-    publications.of_hook(hook, "event", b"", "")  # (what a template makes must be a topic)
+    publications.of_hook(hook, Delivery("event", ""), b"")  # (it must be a topic)
     return hook

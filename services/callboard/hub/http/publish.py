@@ -88,7 +88,7 @@ class PublishEndpoints:
             fields = decode(request.body)
         except BadForm as problem:
             raise bad_request(f"not a form: {problem}") from problem
-        publication = publications.of_form(fields, request.headers)
+        publication = publications.of_form(fields, request.headers, rights)
         self._authorise(request, rights, publication)
         return Publishing(self._history, publication, b"")
 
@@ -96,8 +96,13 @@ class PublishEndpoints:
         """Publish the body, as it is, to the topic that the path names; id, type, private and retry
         are parameters. Answers with the event's id."""
         rights = self._writer(request)
-        topic = topic_of(request)
-        publication = publications.of_body(topic, request.query, request.headers, request.body)
+        publication = publications.of_body(
+            topic_of(request),
+            request.query,
+            request.headers,
+            request.body,
+            rights if rights is not None else Rights(),
+        )
         if rights is not None:
             self._authorise(request, rights, publication)
         return Publishing(self._history, publication, b"\n")

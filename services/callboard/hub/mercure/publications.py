@@ -7,42 +7,50 @@ one) are of drafts up to 07 and of version 1.0. `private` makes an update privat
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 from callboard.hub.event import Publication
 from callboard.hub.matching import naming
 from callboard.hub.mercure.forms import Fields
 from callboard.hub.mercure.refusals import bad_request
-from callboard.hub.mercure.webhooks import Hook
+from callboard.hub.mercure.webhooks import Delivery, Hook
+from callboard.hub.ports import Rights
 
 IDEMPOTENCY_KEY = "idempotency-key"
 
 
-def of_form(fields: Fields, headers: Mapping[str, str]) -> Publication:
+def of_form(fields: Fields, headers: Mapping[str, str], publisher: Rights) -> Publication:
     """Of a POST to the hub's URL: its body's fields. Raises Refused."""
     topics = fields.get("topic", [])
     data = _one(fields, "data").encode()
-    return _publication(topics, data, fields, headers)
+    return _publication(topics, data, fields, headers, publisher)
 
 
-def of_body(topic: str, query: Fields, headers: Mapping[str, str], body: bytes) -> Publication:
+def of_body(
+    topic: str, query: Fields, headers: Mapping[str, str], body: bytes, publisher: Rights
+) -> Publication:
     """Of a POST to a topic: the body is the data. Raises Refused."""
-    return _publication([topic], body, query, headers)
+    return _publication([topic], body, query, headers, publisher)
 
 
-def of_hook(hook: Hook, event: str, body: bytes, idempotency_key: str) -> Publication:
+def of_hook(hook: Hook, delivery: Delivery, body: bytes) -> Publication:
     """Of a webhook that was verified. Raises Refused."""
     return naming.publication(
-        [hook.fill(hook.topic, event)],
+        [hook.fill(hook.topic, delivery.event)],
         body,
-        type=hook.fill(hook.type, event),
+        type=hook.fill(hook.type, delivery.event),
         private=hook.private,
-        idempotency_key=idempotency_key,
+        idempotency_key=_digest("hook", hook.name, delivery.id) if delivery.id else "",
     )
 
 
 def _publication(
-    topics: list[str], data: bytes, fields: Fields, headers: Mapping[str, str]
+    topics: list[str],
+    data: bytes,
+    fields: Fields,
+    headers: Mapping[str, str],
+    publisher: Rights,
 ) -> Publication:
     return naming.publication(
         topics,
@@ -51,16 +59,27 @@ def _publication(
         id=_one(fields, "id"),
         retry=_one(fields, "retry") or None,
         private="private" in fields,
-        idempotency_key=_key(headers.get(IDEMPOTENCY_KEY, ""), topics),
+        idempotency_key=_key(headers.get(IDEMPOTENCY_KEY, ""), topics, publisher),
     )
 
 
-def _key(text: str, topics: list[str]) -> str:
-    """The same key for another topic is another publication's."""
+def _key(text: str, topics: list[str], publisher: Rights) -> str:
+    """The same key for another topic, or of another publisher, is another publication's: nobody
+    gets the id of what somebody else published, or keeps it from being published.
+
+    A publisher is the subject of its tokens, or a token that has none; all without a token are
+    one.
+    """
     if not text:
         return ""
     naming.checked_text(text, naming.KEY_BYTES_MAX, "the idempotency key", too_long=400)
-    return hashlib.sha256("\0".join((text, *topics)).encode("utf-8", "replace")).hexdigest()
+    if publisher.subject:
+        return _digest("subject", publisher.subject, text, *topics)
+    return _digest("token", publisher.token_hash.hex(), text, *topics)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _one(fields: Fields, name: str) -> str:

@@ -228,3 +228,15 @@ async def test_a_key_makes_a_repeated_post_the_same_publication(tmp_path: Path) 
         assert await post(local.hub, Idempotency_Key="k") == first
         assert await post(local.hub, "/t/other", Idempotency_Key="k") != first
         assert local.history.head == 2
+
+
+async def test_the_key_of_one_publisher_says_nothing_to_another(tmp_path: Path) -> None:
+    async with local_hub(tmp_path) as local:
+        hub, headers = local.hub, {"Idempotency-Key": "k"}
+        ids = []
+        for subject in ("a", "b", "a"):
+            token = hub.token(publish=["*"], sub=subject)
+            answer = await hub.ask("POST", "/t/x", data=b"x", headers=headers, token=token)
+            ids.append(answer.text)
+        assert ids[0] == ids[2] != ids[1]
+        assert local.history.head == 2
