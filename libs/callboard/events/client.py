@@ -10,13 +10,12 @@ id = await publish("builds", "done")
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import ssl
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import SimpleNamespace
+from typing import Unpack
 
 import aiohttp
 from yarl import URL
@@ -24,19 +23,15 @@ from yarl import URL
 from callboard.events import targets
 from callboard.events.attempts import PUBLISH_S, Attempts
 from callboard.events.course import CONNECT_S, Course, Wishes
-from callboard.events.errors import EventsError, Refused, Unreachable, reason_of
+from callboard.events.errors import REFUSAL_BYTES, Refused, reason_of
 from callboard.events.parser import Event
-from callboard.events.targets import DEFAULT_HUB, Posting
-
-log = logging.getLogger(__name__)
+from callboard.events.targets import DEFAULT_HUB, Options
 
 Token = str | Callable[[], str | Awaitable[str]]
 """A token, or where a new one comes from: asked before every connection."""
 
 TOKEN_S = 30.0
 """For a new token."""
-REFUSAL_BYTES = 4096
-"""Of an answer that refuses."""
 
 
 class Stream:
@@ -87,9 +82,6 @@ class Stream:
                 if course.finished:
                     return
                 rest_s = course.lost(loop.time(), reason, timed_out=timed_out)
-                if course.failures == 1:
-                    extra = {"url": course.place, "reason": course.ending}
-                    log.warning("lost the stream of events", extra=extra)
                 await asyncio.sleep(rest_s)
 
     async def _connection(self, session: aiohttp.ClientSession) -> AsyncGenerator[bytes, None]:
@@ -161,27 +153,15 @@ async def publish(
     hub: str = DEFAULT_HUB,
     token: Token = "",
     tls: ssl.SSLContext | None = None,
-    id: str = "",
-    type: str = "",
-    private: bool = False,
-    retry_ms: int | None = None,
-    idempotency_key: str = "",
     timeout_s: float = PUBLISH_S,
+    **options: Unpack[Options],
 ) -> str:
     """Publish one event; its id. Several topics are names of the same event, the first of them the
-    canonical one. It is sent again after failures that may pass, which doubles nothing: see
-    `Attempts`. Raises Refused, Unreachable after `timeout_s`, ValueError."""
+    canonical one; what else may be said of it: see `Options`. It is sent again after failures that
+    may pass, which doubles nothing: see `Attempts`. Raises Refused, Unreachable after `timeout_s`,
+    ValueError."""
     async with Publisher(hub, token=token, tls=tls) as publisher:
-        return await publisher.publish(
-            topics,
-            data,
-            id=id,
-            type=type,
-            private=private,
-            retry_ms=retry_ms,
-            idempotency_key=idempotency_key,
-            timeout_s=timeout_s,
-        )
+        return await publisher.publish(topics, data, timeout_s=timeout_s, **options)
 
 
 class Publisher:
@@ -213,56 +193,35 @@ class Publisher:
         topics: str | Sequence[str],
         data: str | bytes,
         *,
-        id: str = "",
-        type: str = "",
-        private: bool = False,
-        retry_ms: int | None = None,
-        idempotency_key: str = "",
         timeout_s: float = PUBLISH_S,
+        **options: Unpack[Options],
     ) -> str:
         """See the function of the same name."""
-        posting = targets.posting(
-            topics,
-            data,
-            hub=self._hub,
-            id=id,
-            type=type,
-            private=private,
-            retry_ms=retry_ms,
-            idempotency_key=idempotency_key or str(uuid.uuid4()),
-        )
+        posting = targets.posting(topics, data, hub=self._hub, **options)
         loop = asyncio.get_running_loop()
-        attempts = Attempts(random.SystemRandom(), loop.time(), timeout_s)
+        attempts = Attempts(posting, random.SystemRandom(), loop.time(), timeout_s)
         while True:
-            headers: Mapping[str, str] = {}
-            problem: EventsError
             try:
-                status, headers, text = await self._post(posting, attempts.timeout_s(loop.time()))
-                if status == 200:
-                    return text.strip()
-                problem = Refused(status, headers, text)
-            except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-                place = posting.url.partition("?")[0]
-                problem = Unreachable(f"{place}: {reason_of(failure)}")
-            await asyncio.sleep(attempts.rest_s(problem, loop.time(), headers))
+                return await self._post(attempts, attempts.timeout_s(loop.time()))
+            except (Refused, aiohttp.ClientError, OSError) as problem:
+                rest_s = attempts.rest_s(problem, loop.time())
+            await asyncio.sleep(rest_s)
 
-    async def _post(self, posting: Posting, timeout_s: float) -> tuple[int, Mapping[str, str], str]:
+    async def _post(self, attempts: Attempts, timeout_s: float) -> str:
         token = await fresh(self._token)
-        sent = dict(posting.headers)
-        if token:
-            sent["Authorization"] = f"Bearer {token}"
         if self._session is None:
             self._session = _session(self._tls)
         async with asyncio.timeout(timeout_s):
             async with self._session.post(
-                URL(posting.url, encoded=True),
-                data=posting.body,
-                headers=sent,
+                URL(attempts.posting.url, encoded=True),
+                data=attempts.posting.body,
+                headers=attempts.headers(token),
                 allow_redirects=False,
             ) as response:
-                body = await response.content.read(REFUSAL_BYTES)
-                headers = _lower(response.headers)
-                return response.status, headers, body.decode("utf-8", "replace")
+                text = (await response.content.read(REFUSAL_BYTES)).decode("utf-8", "replace")
+                if response.status != 200:
+                    raise Refused(response.status, _lower(response.headers), text)
+                return text.strip()
 
 
 async def fresh(token: Token) -> str:

@@ -12,19 +12,20 @@ a browser's EventSource would (WHATWG HTML, 9.2).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 
-from callboard.events.errors import NotAStream, Refused, Unreachable
+from callboard.events.errors import WAIT_MAX_S, NotAStream, Refused, Unreachable
 from callboard.events.lines import LineParser
 from callboard.events.ordering import Seen
 from callboard.events.parser import Event, Parser
 from callboard.events.targets import Target
+
+log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 HELLO_S = 3.0
@@ -41,8 +42,6 @@ STREAM_AGAIN_MAX_S = 600.0
 RETRY_S = 3.0
 """Until a server says otherwise."""
 BACKOFF_MAX_S = 30.0
-WAIT_MAX_S = 600.0
-"""However long a server asks us to wait."""
 
 MEDIA_TYPES = {False: "text/event-stream", True: "application/x-ndjson"}
 """By whether JSON lines are asked for."""
@@ -121,11 +120,10 @@ class Course:
         self._stage = _Stage.CONNECTING
         self._asked_at = 0.0
         self._first_asked_at: float | None = None
-        self._opened = False
         self._progress = False
         self._greeted = False
         self._greets = wishes.beat_s > 0
-        self._begun = bool(wishes.last_event_id)
+        self._begun = False
         self._at_once = False
         self._limited = False
         self._refused_token = False
@@ -157,7 +155,7 @@ class Course:
         if self.polling and now >= self._again_at:
             self.polling = False
         self._stage = _Stage.CONNECTING
-        self._opened = self._progress = self._greeted = False
+        self._progress = self._greeted = False
         self._limited = self._at_once = self.hurries = False
         self._retry_after_s = None
         self._brought = 0
@@ -217,7 +215,6 @@ class Course:
     def opened(self, status: int, headers: Mapping[str, str], text: str = "") -> bool:
         """The head came (names in lower case); whether a body is to be read. `text` is the
         beginning of the body of anything but 200. Raises Refused, NotAStream."""
-        self._opened = True
         if status == 200:
             self._check_media_type(headers)
             self._reached, self._refused_token = True, False
@@ -233,15 +230,15 @@ class Course:
             self._reached = True
             self._progress, self.finished = self.polling, not self.polling
             return False
+        refused = Refused(status, headers, text)
+        self.ending = str(refused)
         if status == 401 and self._renews and not self._refused_token:
             self._refused_token = self._at_once = True
-            self.ending = str(Refused(status, headers, text))
-            return False
-        if status in (408, 425, 429) or status >= 500:
-            self._retry_after_s = retry_after_s(headers)
-            self.ending = str(Refused(status, headers, text))
-            return False
-        raise Refused(status, headers, text)
+        elif status in (408, 425, 429) or status >= 500:
+            self._retry_after_s = refused.retry_after_s
+        else:
+            raise refused
+        return False
 
     def received(self, chunk: bytes) -> list[Event]:
         """Take bytes of the body; the events that are news, and gaps. Raises EventTooLong,
@@ -264,15 +261,11 @@ class Course:
             self._retry_s = min(self._parser.retry_ms / 1000, WAIT_MAX_S)
         return news
 
-    @property
-    def place(self) -> str:
-        """Where the stream is, for logs and errors: no query, where a token may stand."""
-        return self._target.url.partition("?")[0]
-
     def lost(self, now: float, reason: str = "", *, timed_out: bool = False) -> float:
         """The connection is over, or never came (`reason`: why, where the server did not say);
         seconds to wait before the next one. Raises Unreachable for who is not patient."""
         self.ending = reason or self.ending
+        place = self._target.url.partition("?")[0]  # no query, where a token may stand
         if timed_out and self._waited_for_hello():
             if self._stage is _Stage.FLOWING:
                 self._greets = False  # bytes come at once, only no greeting: this is no hub
@@ -285,13 +278,15 @@ class Course:
         if self._at_once:
             return 0.0
         if not self._reached and not self._patient:
-            raise Unreachable(f"{self.place}: {self.ending}")
+            raise Unreachable(f"{place}: {self.ending}")
         if self._progress and not self._limited:
             self.failures = 0
             if self.polling and (self._brought or now - self._asked_at >= POLL_SHORT_S):
                 return 0.0
             return self._retry_s * self._rng.uniform(0.75, 1.25)
         self.failures += 1
+        if self.failures == 1:
+            log.warning("lost the stream of events", extra={"url": place, "reason": self.ending})
         if self._retry_after_s is not None:
             return self._retry_after_s * self._rng.uniform(1.0, 1.1)
         grown_s = self._retry_s * float(1 << min(self.failures - 1, 10))
@@ -363,23 +358,3 @@ def _gap(event: Event, fields: Mapping[str, object]) -> Gap:
         newest=str(fields.get("newest", "")),
         lost=lost if isinstance(lost, int) else None,
     )
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait; None: it does not. A date is taken relative to the
-    answer's own. Source: RFC 9110, 10.2.3."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), WAIT_MAX_S)
-    then, now = _moment(text), _moment(headers.get("date", ""))
-    if then is None or now is None:
-        return None
-    return min(max(0.0, (then - now).total_seconds()), WAIT_MAX_S)
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC)

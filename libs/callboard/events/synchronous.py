@@ -10,33 +10,28 @@ id = publish("builds", "done")
 from __future__ import annotations
 
 import http.client
-import logging
 import random
 import select
 import socket
 import ssl
 import threading
 import time
-import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
+from typing import Unpack
 from urllib.parse import urlsplit
 
 from callboard.events import targets
 from callboard.events.attempts import PUBLISH_S, Attempts
 from callboard.events.course import Course, Wishes
-from callboard.events.errors import EventsError, Refused, Unreachable, reason_of
+from callboard.events.errors import REFUSAL_BYTES, Refused, reason_of
 from callboard.events.parser import Event
-from callboard.events.targets import DEFAULT_HUB, Posting
-
-log = logging.getLogger(__name__)
+from callboard.events.targets import DEFAULT_HUB, Options
 
 Token = str | Callable[[], str]
 """A token, or where a new one comes from: asked before every connection."""
 
 READ_BYTES = 64 * 1024
-REFUSAL_BYTES = 4096
-"""Of an answer that refuses."""
 
 
 class Stream:
@@ -95,9 +90,6 @@ class Stream:
             if course.finished or self._ended.is_set():
                 return
             rest_s = course.lost(time.monotonic(), reason, timed_out=timed_out)
-            if course.failures == 1:
-                extra = {"url": course.place, "reason": course.ending}
-                log.warning("lost the stream of events", extra=extra)
             self._ended.wait(rest_s)
 
     def _connection(self) -> Generator[bytes, None, None]:
@@ -111,7 +103,7 @@ class Stream:
             self._socket = raw = connection.sock
             if self._ended.is_set():
                 return
-            connection.request("GET", _path(turn.url), headers=_encoded(turn.headers))
+            connection.request("GET", path_of(turn.url), headers=_encoded(turn.headers))
             course.sent(time.monotonic())
             raw.settimeout(_timeout(course.patience_s(time.monotonic())))
             response = connection.getresponse()
@@ -119,7 +111,7 @@ class Stream:
                 text = ""
                 if response.status != 200:
                     text = response.read1(REFUSAL_BYTES).decode("utf-8", "replace")
-                if not course.opened(response.status, _lower(response), text):
+                if not course.opened(response.status, headers_of(response), text):
                     return
                 while True:
                     raw.settimeout(_timeout(course.patience_s(time.monotonic())))
@@ -160,25 +152,12 @@ def publish(
     hub: str = DEFAULT_HUB,
     token: Token = "",
     tls: ssl.SSLContext | None = None,
-    id: str = "",
-    type: str = "",
-    private: bool = False,
-    retry_ms: int | None = None,
-    idempotency_key: str = "",
     timeout_s: float = PUBLISH_S,
+    **options: Unpack[Options],
 ) -> str:
     """Publish one event; its id. All is as in `callboard.events.client.publish`."""
     with Publisher(hub, token=token, tls=tls) as publisher:
-        return publisher.publish(
-            topics,
-            data,
-            id=id,
-            type=type,
-            private=private,
-            retry_ms=retry_ms,
-            idempotency_key=idempotency_key,
-            timeout_s=timeout_s,
-        )
+        return publisher.publish(topics, data, timeout_s=timeout_s, **options)
 
 
 class Publisher:
@@ -211,56 +190,37 @@ class Publisher:
         topics: str | Sequence[str],
         data: str | bytes,
         *,
-        id: str = "",
-        type: str = "",
-        private: bool = False,
-        retry_ms: int | None = None,
-        idempotency_key: str = "",
         timeout_s: float = PUBLISH_S,
+        **options: Unpack[Options],
     ) -> str:
         """See the function of the same name."""
-        posting = targets.posting(
-            topics,
-            data,
-            hub=self._hub,
-            id=id,
-            type=type,
-            private=private,
-            retry_ms=retry_ms,
-            idempotency_key=idempotency_key or str(uuid.uuid4()),
-        )
-        attempts = Attempts(random.SystemRandom(), time.monotonic(), timeout_s)
+        posting = targets.posting(topics, data, hub=self._hub, **options)
+        attempts = Attempts(posting, random.SystemRandom(), time.monotonic(), timeout_s)
         while True:
-            headers: Mapping[str, str] = {}
-            problem: EventsError
             try:
-                timeout = attempts.timeout_s(time.monotonic())
-                status, headers, text = self._post(posting, timeout)
-                if status == 200:
-                    return text.strip()
-                problem = Refused(status, headers, text)
-            except (http.client.HTTPException, OSError) as failure:
-                self.close()
-                place = posting.url.partition("?")[0]
-                problem = Unreachable(f"{place}: {reason_of(failure)}")
-            time.sleep(attempts.rest_s(problem, time.monotonic(), headers))
+                return self._post(attempts, attempts.timeout_s(time.monotonic()))
+            except (Refused, http.client.HTTPException, OSError) as problem:
+                if not isinstance(problem, Refused):
+                    self.close()
+                rest_s = attempts.rest_s(problem, time.monotonic())
+            time.sleep(rest_s)
 
-    def _post(self, posting: Posting, timeout_s: float) -> tuple[int, Mapping[str, str], str]:
-        token = self._token() if callable(self._token) else self._token
-        headers = dict(posting.headers)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+    def _post(self, attempts: Attempts, timeout_s: float) -> str:
+        posting = attempts.posting
+        headers = attempts.headers(self._token() if callable(self._token) else self._token)
         connection = self._kept
         if connection is None or not _is_quiet(connection.sock):
             self.close()
             connection = self._kept = connect(posting.url, self._tls, timeout_s)
         connection.sock.settimeout(timeout_s)
-        connection.request("POST", _path(posting.url), posting.body, _encoded(headers))
+        connection.request("POST", path_of(posting.url), posting.body, _encoded(headers))
         with connection.getresponse() as response:
-            body = response.read(REFUSAL_BYTES)
+            text = response.read(REFUSAL_BYTES).decode("utf-8", "replace")
             if response.will_close or not response.isclosed():
                 self.close()
-            return response.status, _lower(response), body.decode("utf-8", "replace")
+            if response.status != 200:
+                raise Refused(response.status, headers_of(response), text)
+            return text.strip()
 
 
 def connect(url: str, tls: ssl.SSLContext | None, timeout_s: float) -> http.client.HTTPConnection:
@@ -287,7 +247,8 @@ def _timeout(seconds: float) -> float:
     return max(0.001, seconds)
 
 
-def _path(url: str) -> str:
+def path_of(url: str) -> str:
+    """A URL's path and query, as a request has them."""
     parts = urlsplit(url)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
@@ -297,7 +258,8 @@ def _encoded(headers: Mapping[str, str]) -> dict[str, str | bytes]:
     return {name: value.encode() for name, value in headers.items()}
 
 
-def _lower(response: http.client.HTTPResponse) -> dict[str, str]:
+def headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
+    """With names in lower case."""
     return {name.lower(): value for name, value in response.getheaders()}
 
 

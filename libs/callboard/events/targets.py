@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 from urllib.parse import quote, urlencode, urlsplit
 
 DEFAULT_HUB = "http://127.0.0.1:8800"
@@ -83,6 +84,19 @@ def target(topics: str | Sequence[str], hub: str | None) -> Target:
     return Target(base + WELL_KNOWN, [("topic", name) for name in names])
 
 
+class Options(TypedDict, total=False):
+    """What may be said of a publication beside its topics and data."""
+
+    id: str
+    type: str
+    private: bool
+    """Shown only to those whose token allows it."""
+    retry_ms: int | None
+    """Time until readers come back when they lose their stream."""
+    idempotency_key: str
+    """A second publication with the same one is the first one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Posting:
     """A publication as a request."""
@@ -119,7 +133,9 @@ def posting(
     if retry_ms is not None:
         fields.append(("retry", str(retry_ms)))
     fields = [(name, value) for name, value in fields if value]
-    headers = {"Content-Type": "text/plain; charset=utf-8", "Idempotency-Key": idempotency_key}
+    headers = {"Content-Type": "text/plain; charset=utf-8"}
+    if idempotency_key:
+        headers["Idempotency-Key"] = idempotency_key
     base = hub_url(hub)
     if len(names) == 1 and has_path(names[0]):
         place = Target(f"{base}/t{quote(names[0], safe=PATH_SAFE)}", fields)

@@ -22,7 +22,6 @@ from callboard.events.course import (
     Course,
     Gap,
     Wishes,
-    retry_after_s,
 )
 from callboard.events.encoder import block, comment
 from callboard.events.errors import NotAStream, Refused
@@ -265,34 +264,6 @@ def test_retry_after_is_kept(status: int) -> None:
     asked(under_test)
     assert not under_test.opened(status, {"retry-after": "7"})
     assert 7.0 <= under_test.lost(0.0) <= 7.7
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "0"}, 0.0),
-        ({"retry-after": "120"}, 120.0),
-        ({"retry-after": "9" * 400}, 600.0),
-        ({"retry-after": "-1"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "Fri, 27 Nov 2026 00:00:10 GMT"}, None),
-        (
-            {
-                "retry-after": "Fri, 27 Nov 2026 00:00:10 GMT",
-                "date": "Fri, 27 Nov 2026 00:00:00 GMT",
-            },
-            10.0,
-        ),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_s(headers) == seconds
-
-
-@given(st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text(max_size=30)))
-def test_no_retry_after_is_an_error(headers: dict[str, str]) -> None:
-    assert 0.0 <= (retry_after_s(headers) or 0.0) <= 600.0
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 410])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.events.attempts import ATTEMPT_S, Attempts
-from callboard.events.errors import EventsError, Refused, Unreachable
+from callboard.events.errors import Refused, Unreachable, retry_after_s
+from callboard.events.targets import posting
 
 
 def test_a_refusal_says_each_thing_once() -> None:
@@ -34,12 +35,40 @@ def test_a_long_challenge_costs_little(piece: str) -> None:
     assert time.process_time() - began < 2.0
 
 
-def attempts(total_s: float = 30.0) -> Attempts:
-    return Attempts(random.Random(3), 0.0, total_s)
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "120"}, 120.0),
+        ({"retry-after": "9" * 400}, 600.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Fri, 27 Nov 2026 00:00:10 GMT"}, None),
+        (
+            {
+                "retry-after": "Fri, 27 Nov 2026 00:00:10 GMT",
+                "date": "Fri, 27 Nov 2026 00:00:00 GMT",
+            },
+            10.0,
+        ),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
 
 
-@pytest.mark.parametrize("problem", [Unreachable("x"), Refused(503, {}, ""), Refused(429, {}, "")])
-def test_what_may_pass_is_tried_again_ever_later(problem: EventsError) -> None:
+@given(st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text(max_size=30)))
+def test_no_retry_after_is_an_error(headers: dict[str, str]) -> None:
+    assert 0.0 <= (retry_after_s(headers) or 0.0) <= 600.0
+
+
+def attempts(total_s: float = 30.0, key: str = "") -> Attempts:
+    return Attempts(posting("builds?", "x", idempotency_key=key), random.Random(3), 0.0, total_s)
+
+
+@pytest.mark.parametrize("problem", [OSError("x"), Refused(503, {}, ""), Refused(429, {}, "")])
+def test_what_may_pass_is_tried_again_ever_later(problem: Exception) -> None:
     trying = attempts(1000.0)
     rests = [trying.rest_s(problem, 0.0) for _ in range(10)]
     assert rests[0] < 0.3
@@ -53,14 +82,23 @@ def test_what_does_not_pass_is_raised_at_once(status: int) -> None:
 
 
 def test_retry_after_is_kept_unless_it_is_too_late_then() -> None:
-    assert attempts().rest_s(Refused(429, {}, ""), 0.0, {"retry-after": "5"}) == 5.0
+    assert attempts().rest_s(Refused(429, {"retry-after": "5"}, ""), 0.0) == 5.0
     with pytest.raises(Refused):
-        attempts().rest_s(Refused(429, {}, ""), 0.0, {"retry-after": "60"})
+        attempts().rest_s(Refused(429, {"retry-after": "60"}, ""), 0.0)
 
 
 def test_no_attempt_is_begun_after_its_time() -> None:
     trying = attempts(12.0)
     assert trying.timeout_s(0.0) == ATTEMPT_S
     assert trying.timeout_s(10.0) == 2.0
-    with pytest.raises(Unreachable):
-        trying.rest_s(Unreachable("x"), 12.0)
+    with pytest.raises(Unreachable, match="/t/builds%3F: x"):
+        trying.rest_s(OSError("x"), 12.0)
+
+
+def test_all_attempts_have_one_key_and_each_the_token_of_its_time() -> None:
+    trying = attempts()
+    first, second = trying.headers(""), trying.headers("abc")
+    assert first["Idempotency-Key"] == second["Idempotency-Key"] != ""
+    assert "Authorization" not in first
+    assert second["Authorization"] == "Bearer abc"
+    assert attempts(key="mine").headers("")["Idempotency-Key"] == "mine"

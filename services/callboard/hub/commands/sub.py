@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from callboard.chassis import flags
 from callboard.chassis.flags import FlagSet, Parsed
 from callboard.chassis.verbs import UsageError, call
-from callboard.events import synchronous
+from callboard.events import course
 from callboard.events.course import Gap
 from callboard.events.parser import Event
 from callboard.events.synchronous import subscribe
@@ -86,7 +86,7 @@ def _tell_losses() -> None:
     """Say on stderr why a stream was lost, while it is sought again."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("(%(message)s: %(reason)s)"))
-    log = logging.getLogger(synchronous.__name__)
+    log = logging.getLogger(course.__name__)
     log.handlers = [handler]
     log.propagate = False
 
