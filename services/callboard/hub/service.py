@@ -23,6 +23,7 @@ from callboard.chassis.standing import judge_standing
 from callboard.hub.auth import keys
 from callboard.hub.auth.rates import Rates
 from callboard.hub.auth.requests import Authority
+from callboard.hub.auth.tokens import RESOURCE, Trust
 from callboard.hub.catalog.follower import CatalogFollower
 from callboard.hub.figures import Figures
 from callboard.hub.history.sqlite import SqliteStore
@@ -158,10 +159,11 @@ class HubProgram:
         figures = Figures(history, readers)
         figures.register(self.metrics)
         rate = float(settings.publish_rate)
+        trust = Trust(settings.resource or RESOURCE, settings.issuers)
         return Hub(
             history,
             readers,
-            Authority(own, allowed_origins=settings.allowed_origins),
+            Authority(own, trust, allowed_origins=settings.allowed_origins),
             figures,
             rates=Rates(rate, max(1.0, rate)),
             anonymous=settings.anonymous,
@@ -184,7 +186,7 @@ class HubProgram:
                 is_node=lambda name: False,
             )
         scheme = "https" if context is not None else "http"
-        door = Door(open=settings.open and context is None, scheme=scheme, hosts=hosts)
+        door = Door(open=settings.open, scheme=scheme, hosts=hosts)
         await self._open(life, hub, door, settings.port, context)
         if identity is not None and settings.https_port >= 0:
             mutual = identity.for_clients(client=ssl.CERT_REQUIRED, alpn=("http/1.1",))

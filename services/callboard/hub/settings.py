@@ -56,6 +56,9 @@ FLAGS = FlagSet(
         text("publisher-key", "Key that publishers' tokens are verified with: a secret or PEM. "
              "Default: made in -data-dir."),
         text("subscriber-key", "The same of subscribers' tokens."),
+        text("resource", "URL that this hub is known by: what tokens of Mercure 1.0 are for (aud). "
+             "Default: http://localhost:8800/.well-known/mercure."),
+        repeated("issuer", "Who may have signed such a token (iss). Default: whoever has the key."),
         switch("anonymous", "Let public updates be read without a token.", True),
         switch("subscriptions", "Announce subscriptions as events, and list them."),
         repeated("allowed-host", "A further Host to answer to, besides localhost and addresses; "
@@ -100,6 +103,10 @@ class HubSettings:
     retention: Retention = field(default_factory=Retention)
     publisher_key: Path | None = None
     subscriber_key: Path | None = None
+    resource: str = ""
+    """"" is `tokens.RESOURCE`."""
+    issuers: frozenset[str] = frozenset()
+    """Empty: whoever has the key."""
     anonymous: bool = True
     subscriptions: bool = False
     allowed_hosts: tuple[str, ...] = ()
@@ -160,6 +167,8 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> HubS
         retention=_retention(parsed.values("keep")),
         publisher_key=_path(parsed.text("publisher-key")),
         subscriber_key=_path(parsed.text("subscriber-key")),
+        resource=parsed.text("resource"),
+        issuers=frozenset(parsed.values("issuer")),
         anonymous=parsed.switch("anonymous"),
         subscriptions=parsed.switch("subscriptions"),
         allowed_hosts=(*parsed.values("allowed-host"), *([public] if public else [])),
