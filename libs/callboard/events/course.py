@@ -258,7 +258,7 @@ class Course:
         self.last_event_id = self._parser.last_event_id
         self._brought += len(news)
         if self._parser.retry_ms is not None:
-            self._retry_s = min(self._parser.retry_ms / 1000, WAIT_MAX_S)
+            self._retry_in(self._parser.retry_ms)
         return news
 
     def lost(self, now: float, reason: str = "", *, timed_out: bool = False) -> float:
@@ -308,6 +308,9 @@ class Course:
     def _hub_event(self, event: Event) -> list[Event]:
         """What the hub says of the stream itself; gaps alone are shown."""
         fields = _fields(event.data)
+        retry_ms = fields.get("retry")
+        if isinstance(retry_ms, int) and retry_ms > 0:
+            self._retry_in(retry_ms)  # JSON lines have no `retry:`
         if event.type == "hub.gap":
             self._progress = True
             self._seen.gap()
@@ -322,6 +325,9 @@ class Course:
             self.ending = f"the hub said good-bye: {event.data}"
             self._say_good_bye(str(fields.get("reason", "")))
         return []
+
+    def _retry_in(self, retry_ms: int) -> None:
+        self._retry_s = min(retry_ms, WAIT_MAX_S * 1000) / 1000
 
     def _say_good_bye(self, reason: str) -> None:
         if reason != "token":

@@ -21,7 +21,8 @@ class LineParser:
     def __init__(self, last_event_id: str = "", *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         """`last_event_id` is where an earlier connection stood."""
         self.last_event_id = last_event_id
-        self.retry_ms: int | None = None
+        self.retry_ms: None = None
+        """The format tells none; the hub's own events do, in their data."""
         self._bytes_max = event_bytes_max
         self._line = bytearray()
         self._problem: ValueError | None = None
@@ -58,17 +59,14 @@ class LineParser:
             raise BadLine(f"a line of the stream is no JSON: {problem}") from problem
         if not isinstance(fields, dict) or not isinstance(fields.get("data"), str):
             raise BadLine("a line of the stream is no event")
-        type, id, retry = fields.get("type"), fields.get("id"), fields.get("retry")
+        type, id = fields.get("type"), fields.get("id")
         topics, time = fields.get("topics"), fields.get("time")
         if isinstance(id, str):
             self.last_event_id = id
-        if isinstance(retry, int) and retry >= 0:
-            self.retry_ms = retry
         return Event(
             data=fields["data"],
             type=type if isinstance(type, str) and type else "message",
             id=self.last_event_id,
-            retry_ms=self.retry_ms if isinstance(retry, int) else None,
             id_given=isinstance(id, str),
             topics=tuple(filter(_is_text, topics)) if isinstance(topics, list) else (),
             time_ms=time if isinstance(time, int) else None,

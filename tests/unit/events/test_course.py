@@ -242,6 +242,24 @@ def test_the_servers_reconnection_time_is_kept_with_jitter() -> None:
     assert len(set(waits)) == 20
 
 
+@pytest.mark.parametrize("type", ["hello", "limit"])
+def test_the_hubs_reconnection_time_is_kept_of_json_lines_too(type: str) -> None:
+    """A stream of lines has no `retry:`; the hub's own events tell it."""
+    under_test = course(lines=True)
+    asked(under_test)
+    under_test.opened(200, {"content-type": "application/x-ndjson"})
+    told = {"type": f"hub.{type}", "data": json.dumps({"retry": 12000})}
+    under_test.received(json.dumps(told).encode() + b"\n")
+    assert 9.0 <= under_test.lost(0.0) <= 15.0
+
+
+@pytest.mark.parametrize("retry", [-1, "5", None, True, 1e308, 10**400])
+def test_a_reconnection_time_without_sense_is_not_kept(retry: object) -> None:
+    under_test = course()
+    opened(under_test, hub("hello", retry=retry))
+    assert 0.0 < under_test.lost(0.0) <= 750.0
+
+
 def test_failures_are_waited_out_ever_longer_up_to_thirty_seconds() -> None:
     under_test = course()
     opened(under_test, b"retry: 1000\n\n", hub("hello"))

@@ -33,7 +33,7 @@ def stream(*parts: bytes) -> Script:
 def lines(*events: Mapping[str, object]) -> Script:
     def serve(peer: Peer) -> None:
         peer.head(kind="application/x-ndjson")
-        hello = {"type": "hub.hello", "data": "{}", "id": "#a.0"}
+        hello = {"type": "hub.hello", "data": '{"retry":20}', "id": "#a.0"}
         peer.send(b"".join(json.dumps(each).encode() + b"\n" for each in [hello, *events]))
 
     return serve
