@@ -307,7 +307,7 @@ class Course:
 
     def _hub_event(self, event: Event) -> list[Event]:
         """What the hub says of the stream itself; gaps alone are shown."""
-        fields = _fields(event.data)
+        fields = json_fields(event.data)
         retry_ms = fields.get("retry")
         if isinstance(retry_ms, int) and retry_ms > 0:
             self._retry_in(retry_ms)  # JSON lines have no `retry:`
@@ -342,9 +342,10 @@ def _fits_header(id: str) -> bool:
     return id.isprintable() and id == id.strip()
 
 
-def _fields(data: str) -> dict[str, object]:
+def json_fields(text: str | bytes) -> dict[str, object]:
+    """The fields of a JSON object; none, if it is no such thing."""
     try:
-        fields = json.loads(data)
+        fields = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,10 @@ from callboard.chassis import flags
 from callboard.chassis.flags import FlagSet, Parsed
 from callboard.chassis.verbs import UsageError, call
 from callboard.client.transport import TlsOptions
-from callboard.events.course import HELLO_S
-from callboard.events.errors import reason_of
+from callboard.events.course import HELLO_S, json_fields
+from callboard.events.errors import REFUSAL_BYTES, reason_of
 from callboard.events.parser import EventTooLong, Parser
-from callboard.events.synchronous import connect
+from callboard.events.synchronous import connect, headers_of, path_of
 from callboard.events.targets import WELL_KNOWN, Target
 from callboard.hub.commands import findings
 from callboard.hub.commands.asking import HUB_FLAGS, Asking, asking
@@ -110,16 +109,15 @@ def watch(asked: Asking, token: str) -> Watched:
     try:
         raw: socket.socket = connection.sock
         began = time.monotonic()
-        connection.request("GET", url.removeprefix(_origin(url)), headers=headers)
+        connection.request("GET", path_of(url), headers=headers)
         raw.settimeout(HELLO_S)
         response = connection.getresponse()
-        seen.head_s = time.monotonic() - began
         seen.status, seen.version = response.status, response.version
-        seen.headers = {name.lower(): value for name, value in response.getheaders()}
+        seen.headers = headers_of(response)
         if seen.is_stream:
             _listen(response, raw, seen, began)
         else:
-            seen.text = response.read1(4096).decode("utf-8", "replace")
+            seen.text = response.read1(REFUSAL_BYTES).decode("utf-8", "replace")
     except TimeoutError:
         pass  # what did not come is what `seen` shows
     except (OSError, http.client.HTTPException, EventTooLong):
@@ -149,7 +147,7 @@ def _listen(
             seen.first_byte_s = at_s
         for event in parser.feed(chunk):
             if event.type == "hub.hello":
-                seen.hello_s, seen.hello = at_s, _fields(event.data)
+                seen.hello_s, seen.hello = at_s, json_fields(event.data)
                 seen.hub_ahead_s = _ahead_s(seen)
             elif event.type == "hub.beat":
                 seen.beats_s.append(at_s)
@@ -182,7 +180,7 @@ def _generation(asked: Asking) -> Iterator[Finding]:
         status, _, body = _ask(asked, "GET", METADATA, {"Accept": "application/json"})
     except (OSError, http.client.HTTPException):
         return
-    told = status == 200 and "resource" in _fields(body.decode("utf-8", "replace"))
+    told = status == 200 and "resource" in json_fields(body)
     text = "draft 08 (match=), and topic= of 0.x" if told else "drafts up to 07 (0.x): topic= only"
     yield Finding(Grade.GOOD if told else Grade.NOTE, "mercure", text)
 
@@ -212,24 +210,10 @@ def _ask(
         prefix = urlsplit(asked.hub).path
         connection.request(method, prefix + place, headers=dict(headers))
         response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, found, response.read(65536)
+        return response.status, headers_of(response), response.read(65536)
     finally:
         connection.close()
 
 
 def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _fields(text: str) -> Mapping[str, object]:
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 
-from callboard.events.course import HELLO_S
+from callboard.events.course import HELLO_S, json_fields
 from callboard.events.errors import Refused
 
 CLOCK_S = 5.0
@@ -52,7 +51,6 @@ class Watched:
     headers: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
     """Of an answer that is no stream."""
-    head_s: float | None = None
     first_byte_s: float | None = None
     hello_s: float | None = None
     hello: Mapping[str, object] = field(default_factory=dict)
@@ -193,8 +191,8 @@ def judge_token(token: str, seen: Watched, now: float) -> Iterator[Finding]:
     elif seen.is_stream:
         yield Finding(Grade.GOOD, "token", "taken")
     claims = _claims(token)
-    if claims is None:
-        yield Finding(Grade.NOTE, "token", "it is no JWT that can be read")
+    if not claims:
+        yield Finding(Grade.NOTE, "token", "it is no JWT that says anything")
         return
     expires = claims.get("exp")
     if isinstance(expires, int | float):
@@ -215,16 +213,15 @@ def _refusal(seen: Watched) -> str:
     return str(Refused(seen.status, seen.headers, seen.text))
 
 
-def _claims(token: str) -> Mapping[str, object] | None:
-    """What stands in a token; whether it is true only the hub knows."""
+def _claims(token: str) -> Mapping[str, object]:
+    """What stands in a token, if it can be read; whether it is true only the hub knows."""
     parts = token.split(".")
     if len(parts) != 3:
-        return None
+        return {}
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
-        return None
-    return claims if isinstance(claims, dict) else None
+        return json_fields(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return {}
 
 
 def _topics(claims: Mapping[str, object], action: str) -> Sequence[str]:

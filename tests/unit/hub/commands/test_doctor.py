@@ -53,7 +53,7 @@ def test_a_stream_that_comes_at_once_is_not_buffered() -> None:
 
 
 def test_a_stream_of_which_nothing_comes_is_held_back() -> None:
-    finding = only(findings.judge_buffering(Watched(200, headers=SSE, head_s=0.1), 1.0))
+    finding = only(findings.judge_buffering(Watched(200, headers=SSE), 1.0))
     assert finding.grade is Grade.BAD
     assert "proxy_buffering off" in finding.text
 
@@ -71,7 +71,7 @@ def test_a_stream_that_ends_is_bad() -> None:
 
 
 def test_what_is_no_hub_is_said_so() -> None:
-    page = Watched(200, headers={"content-type": "text/html"}, head_s=0.1)
+    page = Watched(200, headers={"content-type": "text/html"})
     assert only(findings.judge_answer(page)).text == "no hub is here: the answer is of text/html"
     missing = Watched(404, text="404 page not found")
     assert only(findings.judge_answer(missing)).text == "404 Not Found: 404 page not found"
