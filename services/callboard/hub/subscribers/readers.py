@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from callboard.hub.cursor import EARLIEST, Cursor
@@ -143,7 +143,12 @@ class Readers:
         """A reader has its connection."""
         subscription = reader.subscription
         chunked = reader.connection.chunked
-        reader.group = self._groups.join(subscription.selector, subscription.format, chunked)
+        group = reader.group = self._groups.join(
+            subscription.selector, subscription.format, chunked
+        )
+        # its own selector would cost each reader as much as all the rest of it
+        subscription = replace(subscription, selector=group.selector, cursor=None)
+        reader.subscription = subscription
         self._all[reader] = None
         self._clients[subscription.client] += 1
         if subscription.rights.token_hash:

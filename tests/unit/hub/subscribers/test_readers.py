@@ -320,6 +320,15 @@ async def test_readers_that_ask_the_same_get_the_same_bytes(stand: Stand) -> Non
     }  # fmt: skip
 
 
+async def test_readers_that_ask_the_same_keep_one_selector(stand: Stand) -> None:
+    one, other = topics("/a"), topics("/a")
+    assert one is not other
+    pipes = [await stand.open(one), await stand.open(other)]
+    kept = {id(each.subscription.selector) for each in stand.readers.all()}
+    assert kept == {id(one)}
+    assert len(pipes) == len(stand.readers)
+
+
 async def test_a_long_poll_waits_for_the_first_event(stand: Stand) -> None:
     answers: list[Answer] = []
     opened = await stand.readers.open(Subscription(topics("/a"), cursor=parse("#e1.0")))
