@@ -26,7 +26,6 @@ from callboard.serve.connection import Connection
 from callboard.serve.core import TURN_S, Asgi, Core, Observer, Peer, Standing
 from callboard.serve.exchange import Dispatcher
 from callboard.serve.limits import Limits, affordable
-from callboard.serve.memory import map_tls_buffers
 from callboard.serve.timerwheel import TimerWheel
 
 log = logging.getLogger(__name__)
@@ -110,8 +109,6 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         loop = asyncio.get_running_loop()
-        if self._handshaker is not None:
-            map_tls_buffers()
         core = Core(
             loop=loop,
             app=self._app,

@@ -41,6 +41,7 @@ from callboard.pki.contexts import Material
 from callboard.pki.live import LiveIdentity
 from callboard.pki.reasons import explain_files
 from callboard.serve import Limits, Request, Server, TimerWheel
+from callboard.serve.memory import map_tls_buffers
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +199,8 @@ class HubProgram:
     ) -> None:
         settings = self._settings
         api = hub.api(door)
+        if context is not None:
+            map_tls_buffers()
         server = Server(
             api.app,
             handlers=api.publishing,

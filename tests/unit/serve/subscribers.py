@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from callboard.serve import Answer, Detach, Detached, Outcome, Request, Route, RouteTable, Server
 from callboard.serve.adapter import endpoint
+from callboard.serve.memory import map_tls_buffers
 
 
 class Quiet:
@@ -64,6 +65,7 @@ async def serve(way: str, certificate: str | None) -> None:
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
+        map_tls_buffers()
     server = Server(app, handlers=table, ssl_context=context)
     await server.start()
     print(server.port, flush=True)

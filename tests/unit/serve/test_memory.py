@@ -1,4 +1,4 @@
-"""What an idle subscriber costs, measured on uvloop in a process of its own."""
+"""What an idle subscriber costs, in a process of its own on uvloop, and what others do not pay."""
 
 from __future__ import annotations
 
@@ -70,3 +70,30 @@ def test_idle_subscriber_costs_five_kilobytes_or_thirty_five_over_tls(
 
         each = measure(connect, 600 if secure else 2_000, ends)
     assert each <= bytes_max
+
+
+LARGE_ANSWERS = """
+import asyncio, resource, ssl
+from callboard.serve import Answer, Route, RouteTable, Server
+
+async def main():
+    table = RouteTable(Route(lambda request: Answer(200)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    await Server(None, handlers=table, ssl_context=context).start()
+    size = 1 << 20
+    b"x" * (8 * size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        b"x" * size
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+asyncio.run(main())
+"""
+
+
+def test_server_over_tls_leaves_large_answers_on_the_heap() -> None:
+    require("linux")
+    told = subprocess.run(
+        [sys.executable, "-c", LARGE_ANSWERS], capture_output=True, text=True, check=True
+    )
+    assert int(told.stdout) < 1_000  # (mapped anew each time they would fault on 25,600 pages)
