@@ -21,12 +21,12 @@ from callboard.hub.auth.keys import Key
 from callboard.hub.matching import queries
 from callboard.hub.matching.grants import TokenGrants
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.matching.urls import HUB_URL
+from callboard.hub.matching.urls import HUB_PATH
 from callboard.hub.ports import Grants, Matcher, Rights
 
 DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
 """Of the entries in `authorization_details` that concern a hub."""
-RESOURCE = "http://localhost:8800/.well-known/mercure"
+RESOURCE = f"http://localhost:8800{HUB_PATH}"
 """The hub's resource identifier where none is configured: what `aud` must have in it."""
 PUBLISH, SUBSCRIBE = "publish", "subscribe"
 TOKEN_BYTES_MAX = 8 * 1024
@@ -54,8 +54,6 @@ class Trust:
     resource: str = RESOURCE
     issuers: frozenset[str] = frozenset()
     """Empty: whoever has the key, under any name."""
-    hub_url: str = HUB_URL
-    """The base of relative URL patterns."""
 
 
 class Verifier:
@@ -177,7 +175,7 @@ class Verifier:
         text, type = entry.get("match"), entry.get("match_type", "exact")
         if not isinstance(text, str) or not isinstance(type, str):
             raise BadToken("a topic matcher has no match")
-        return _made(queries.matcher, type, text, self._trust.hub_url)
+        return _made(queries.matcher, type, text)
 
     def _legacy(self, claims: dict[str, Any]) -> tuple[TokenGrants | None, object]:
         """Drafts up to 07, Publishers and Subscribers."""

@@ -27,7 +27,8 @@ from callboard.hub.http.publish import TOPICS_PATH, PublishEndpoints
 from callboard.hub.http.statistics import StatisticsEndpoint
 from callboard.hub.http.subscribe import SubscribeEndpoints
 from callboard.hub.matching import naming
-from callboard.hub.mercure.addresses import HUB_PATH, METADATA_PATH, SUBSCRIPTIONS_PATH
+from callboard.hub.matching.urls import HUB_PATH
+from callboard.hub.mercure.addresses import METADATA_PATH, SUBSCRIPTIONS_PATH
 from callboard.hub.mercure.webhooks import Hook
 from callboard.hub.ports import History
 from callboard.hub.subscribers.readers import Readers

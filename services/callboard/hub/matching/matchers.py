@@ -67,7 +67,6 @@ class Pattern:
     """The topics that a URL pattern matches."""
 
     text: str
-    hub_url: str
     compiled: Compiled = field(compare=False, repr=False)
     kind: str = field(default="urlpattern", init=False)
     _known: dict[str, bool] = field(default_factory=dict, compare=False, repr=False, init=False)
@@ -88,7 +87,7 @@ class Pattern:
 
     def _test(self, topic: str) -> bool:
         try:
-            return self.compiled.pattern.test(topic, self.hub_url)
+            return self.compiled.pattern.test(topic, HUB_URL)
         except (TypeError, ValueError):  # no URL reference: no pattern matches it
             return False
 
@@ -118,10 +117,10 @@ def legacy(text: str) -> Matcher:
     return _template(text)
 
 
-def urlpattern(text: str, hub_url: str = HUB_URL) -> Matcher:
+def urlpattern(text: str) -> Matcher:
     """`match_urlpattern=` of draft 08: a URL pattern, absolute or relative to the hub's URL.
     Raises Refused (400)."""
-    return _EVERYTHING if text == "*" else _pattern(text, hub_url)
+    return _EVERYTHING if text == "*" else _pattern(text)
 
 
 def names_catalog(matcher: Matcher) -> bool:
@@ -137,5 +136,5 @@ def _template(text: str) -> Matcher:
 
 
 @lru_cache(maxsize=COMPILED_MAX)
-def _pattern(text: str, hub_url: str) -> Matcher:
-    return Pattern(text, hub_url, patterns.compile(text, hub_url))
+def _pattern(text: str) -> Matcher:
+    return Pattern(text, patterns.compile(text))

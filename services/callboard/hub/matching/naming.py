@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from callboard.hub.cursor import EARLIEST
 from callboard.hub.event import Publication
 from callboard.hub.matching.matchers import CATALOG
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.matching.urls import HUB_URL, is_relative, locate, normal_path
+from callboard.hub.matching.urls import HUB_PATH, is_relative, locate, normal_path
 
 TOPIC_BYTES_MAX = 1024
 TOPICS_MAX = 100
@@ -31,8 +30,6 @@ BODY_BYTES_MAX = 1 << 20
 """Of a whole request."""
 RETRY_MS_MAX = 24 * 3600 * 1000
 
-WELL_KNOWN = "/.well-known/mercure"
-"""The hub's path where no prefix is before it."""
 OWN_TYPES = ("hub.", "mercure")
 """Event types of the hub itself: those that begin with the first, and the second."""
 
@@ -49,7 +46,6 @@ def publication(
     retry: str | None = None,
     private: bool = False,
     idempotency_key: str = "",
-    hub_url: str = HUB_URL,
 ) -> Publication:
     """What a publisher asks for, checked.
 
@@ -62,7 +58,7 @@ def publication(
     except UnicodeDecodeError:
         raise Refused(400, "data is not UTF-8") from None
     return Publication(
-        topics=_topics(topics, hub_url),
+        topics=_topics(topics),
         data=data,
         type=_type(type),
         own_id=_id(id),
@@ -72,14 +68,14 @@ def publication(
     )
 
 
-def checked_topic(topic: str, hub_url: str = HUB_URL) -> str:
+def checked_topic(topic: str) -> str:
     """A topic that may be published to. Raises Refused: 400, 403, 413."""
     if not topic:
         raise Refused(400, "a topic is empty")
     checked_text(topic, TOPIC_BYTES_MAX, "a topic")
     if topic == "*":
         raise Refused(400, "the topic * means every topic: nothing is published to it")
-    _check_reserved(topic, hub_url)
+    _check_reserved(topic)
     return topic
 
 
@@ -98,13 +94,13 @@ def checked_text(text: str, bytes_max: int, what: str, *, too_long: int = 413) -
     return text
 
 
-def _topics(topics: Iterable[str], hub_url: str) -> tuple[str, ...]:
+def _topics(topics: Iterable[str]) -> tuple[str, ...]:
     once = tuple(dict.fromkeys(topics))
     if not once:
         raise Refused(400, "a publication has at least one topic")
     if len(once) > TOPICS_MAX:
         raise Refused(413, f"a publication has at most {TOPICS_MAX} topics")
-    return tuple(checked_topic(topic, hub_url) for topic in once)
+    return tuple(checked_topic(topic) for topic in once)
 
 
 def _type(type: str) -> str:
@@ -130,16 +126,15 @@ def _retry(retry: str | None) -> int | None:
     return int(retry)
 
 
-def _check_reserved(topic: str, hub_url: str) -> None:
+def _check_reserved(topic: str) -> None:
     """The hub's own path belongs to it under every scheme and host. The catalog's topics are
     relative: https://shop.example/catalog/shoes is anybody's."""
-    place = locate(topic, hub_url)
+    place = locate(topic)
     if place is None:
         return
     path = normal_path(place.path)
-    for own in (WELL_KNOWN, normal_path(urlsplit(hub_url).path.rstrip("/"))):
-        if path == own or path.startswith(f"{own}/"):
-            raise Refused(403, f"topics of {own} are the hub's own")
+    if f"{path}/".startswith(f"{HUB_PATH}/"):
+        raise Refused(403, f"topics of {HUB_PATH} are the hub's own")
     if f"{path}/".startswith(CATALOG) and is_relative(topic):
         raise Refused(403, "topics of /catalog and /cluster come from the catalog")
 

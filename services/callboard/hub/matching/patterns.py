@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urlpattern import URLPattern
 
 from callboard.hub.matching.refusal import Refused
+from callboard.hub.matching.urls import HUB_URL
 
 GROUPS_MAX = 16
 """Names, wildcards and groups in one pattern."""
@@ -43,14 +44,14 @@ class Compiled:
     prefix: str
 
 
-def compile(text: str, hub_url: str) -> Compiled:
+def compile(text: str) -> Compiled:
     """Compile a pattern; a relative one has the hub's URL as its base.
 
     Raises Refused (400) for a malformed one, and for one that would cost too much.
     """
     _check_cost(text)
     try:
-        pattern = _engine(text, hub_url)
+        pattern = _engine(text)
     except (TypeError, ValueError) as problem:
         raise Refused(400, f"no URL pattern: {problem}") from None
     path = _literal_start(pattern.pathname)
@@ -60,12 +61,12 @@ def compile(text: str, hub_url: str) -> Compiled:
     return Compiled(pattern, "path", path)
 
 
-def _engine(text: str, hub_url: str) -> URLPattern:
+def _engine(text: str) -> URLPattern:
     try:
         # with a base, a path without a leading slash (urn:*) would be taken for a relative one
         return URLPattern(text)
     except ValueError:
-        return URLPattern(text, hub_url)
+        return URLPattern(text, HUB_URL)
 
 
 def _literal_start(path: str) -> str:

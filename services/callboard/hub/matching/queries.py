@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from callboard.hub.matching import matchers
 from callboard.hub.matching.naming import checked_text
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.ports import Matcher
 
 MATCHERS_MAX = 50
@@ -41,7 +40,7 @@ def speaks_draft_08(names: Iterable[str]) -> bool:
     return any(name[:5].lower() == "match" for name in names)
 
 
-def asked(query: Iterable[tuple[str, str]], hub_url: str = HUB_URL) -> Asked:
+def asked(query: Iterable[tuple[str, str]]) -> Asked:
     """The matchers among the (name, value) pairs of a query, percent-decoded.
 
     Raises Refused (400): an unknown name in the `match` namespace, a bad value, too many, none, or
@@ -57,18 +56,16 @@ def asked(query: Iterable[tuple[str, str]], hub_url: str = HUB_URL) -> Asked:
     new = [name != "topic" for name, _ in pairs]
     if any(new) != all(new):
         raise Refused(400, "topic= and match= belong to different drafts: use one of them")
-    found = tuple(_matcher(name, text, hub_url) for name, text in pairs)
+    found = tuple(_matcher(name, text) for name, text in pairs)
     return Asked(tuple(dict.fromkeys(found)), 8 if new[0] else 7)
 
 
-def matcher(type: str, text: str, hub_url: str = HUB_URL) -> Matcher:
+def matcher(type: str, text: str) -> Matcher:
     """A matcher by the name of its type, as draft 08 has them. Raises Refused (400)."""
     if type not in MATCHER_TYPES:
         raise Refused(400, f"unknown matcher type {type!r}: {' or '.join(MATCHER_TYPES)}")
     checked_text(text, PATTERN_BYTES_MAX, "a matcher", too_long=400)
-    if type == "exact":
-        return matchers.exact(text)
-    return matchers.urlpattern(text, hub_url)
+    return matchers.exact(text) if type == "exact" else matchers.urlpattern(text)
 
 
 def legacy_matcher(text: str) -> Matcher:
@@ -77,9 +74,9 @@ def legacy_matcher(text: str) -> Matcher:
     return matchers.legacy(text)
 
 
-def _matcher(name: str, text: str, hub_url: str) -> Matcher:
+def _matcher(name: str, text: str) -> Matcher:
     if name == "topic":
         return legacy_matcher(text)
     if name not in _TYPES:
         raise Refused(400, f"unknown parameter {name[:64]!r}: names in match are reserved")
-    return matcher(_TYPES[name], text, hub_url)
+    return matcher(_TYPES[name], text)

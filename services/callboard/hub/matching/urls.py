@@ -12,8 +12,11 @@ from functools import lru_cache
 
 from urlpattern import URLPattern
 
-HUB_URL = "http://hub.invalid/.well-known/mercure"
-"""The base where nobody said what the hub's URL is: both sides of a comparison have it."""
+HUB_PATH = "/.well-known/mercure"
+"""The hub's own path, where no prefix is before it."""
+HUB_URL = f"http://hub.invalid{HUB_PATH}"
+"""The base of relative patterns and topics: the hub has as many URLs as ways lead to it, and what
+is relative on both sides is compared the same under each of them."""
 
 _ANY = URLPattern({})
 _UNRESERVED = re.compile(r"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
@@ -30,9 +33,9 @@ class Located:
 
 
 @lru_cache(maxsize=4096)
-def locate(topic: str, hub_url: str) -> Located | None:
+def locate(topic: str) -> Located | None:
     """A topic's place; None if it is no URL reference, and then no URL pattern matches it."""
-    return _located(topic, hub_url)
+    return _located(topic, HUB_URL)
 
 
 def is_relative(topic: str) -> bool:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-HUB_PATH = "/.well-known/mercure"
+from callboard.hub.matching.urls import HUB_PATH
+
 SUBSCRIPTIONS_PATH = HUB_PATH + "/subscriptions"
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 """RFC 9728, 3.1: the metadata of a resource at /x lies at METADATA_PATH + /x."""
