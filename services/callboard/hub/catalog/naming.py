@@ -20,6 +20,8 @@ BEGINNINGS = ("/catalog/", "/cluster/")
 
 LEADER = "/cluster/leader"
 MEMBERS = "/cluster/members"
+BESIDE = (LEADER, MEMBERS)
+"""Topics whose values are no entries of the catalog's log."""
 
 SERVICES = "/catalog/services/"
 NODES = "/catalog/nodes/"

@@ -24,6 +24,9 @@ class Ring:
         """`index` is where the catalog stands: what follows is known."""
         self.oldest = index
         """The index after which changes are known."""
+        self._skipped = range(0)
+        """Indexes above `oldest` of which nothing is known, but that all together they changed
+        nothing."""
         self._bytes_max = bytes_max
         self._events_max = events_max
         self._bytes = 0
@@ -42,9 +45,19 @@ class Ring:
     def restart(self, index: int) -> None:
         """Forget all: the catalog stands at `index`, and what led there is not known."""
         self.oldest = index
+        self._skipped = range(0)
         self._bytes = 0
         self._events.clear()
         self._indexes.clear()
+
+    def skip(self, after: int, upto: int) -> None:
+        """The catalog is at `upto` what it was at `after`, the newest index: what there was
+        between is not known. Of such stretches one is remembered; what led to it goes for
+        another."""
+        if upto > after:
+            if self._skipped:
+                self._drop_upto(self._skipped[-1])
+            self._skipped = range(after + 1, upto + 1)
 
     def add(self, events: Sequence[CatalogEvent]) -> None:
         """The events of one index, above all others; more than fit are not kept, either."""
@@ -53,12 +66,14 @@ class Ring:
             self._indexes.append(event.index)
             self._bytes += _size(event)
         while self._bytes > self._bytes_max or len(self._events) > self._events_max:
-            self._drop_oldest()
+            self._drop_upto(self._indexes[0])
 
     def after(self, index: int, part: int = 0) -> Iterator[CatalogEvent] | None:
         """The events that follow `index`, or `part` of it (0: all of it); None if some of them
         are not known. To be used up before the next `add`."""
         if index < self.oldest or (index == self.oldest and part):
+            return None
+        if index in self._skipped and (part or index != self._skipped[-1]):
             return None
         at = bisect_right(self._indexes, index)
         while part and at:
@@ -68,10 +83,10 @@ class Ring:
             at -= 1
         return islice(self._events, at, None)
 
-    def _drop_oldest(self) -> None:
-        """Drop the events of the oldest index."""
-        self.oldest = self._indexes[0]
-        count = bisect_right(self._indexes, self.oldest)
+    def _drop_upto(self, index: int) -> None:
+        """Drop the events up to an index."""
+        self.oldest = max(self.oldest, index)
+        count = bisect_right(self._indexes, index)
         self._bytes -= sum(map(_size, self._events[:count]))
         del self._events[:count], self._indexes[:count]
 

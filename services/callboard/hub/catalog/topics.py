@@ -203,12 +203,12 @@ class Topics:
                 changed(events)
 
     def _replaced(self, same_as_at: int | None) -> None:
-        """Take note of a snapshot: what led to it is not known, unless we had been there."""
+        """Take note of a snapshot: what led to it is not known, but perhaps that it is nothing."""
         index = self.copy.applied_index
-        if same_as_at != index:
-            self._ring.restart(index)
         if same_as_at is not None:
+            self._ring.skip(same_as_at, index)
             return  # whoever is where we were has seen all that shows
+        self._ring.restart(index)
         self._epoch = epoch_text(self.copy.epoch)
         self._values.clear()
         self._beside.clear()
@@ -228,7 +228,7 @@ class Topics:
                 for it in sorted(copy.members, key=lambda it: it.name)
             ]
         )
-        for topic, value in ((naming.LEADER, leader), (naming.MEMBERS, members)):
+        for topic, value in zip(naming.BESIDE, (leader, members), strict=True):
             known = self._beside.get(topic)
             if known is None or known.value != value:
                 index = copy.stands_at

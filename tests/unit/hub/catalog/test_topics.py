@@ -60,6 +60,12 @@ def told(hub: Hub, upto: int | None = None) -> list[str]:
     return [f"{it.index}.{it.part} {it.topic}" for it in hub.events[before:]]
 
 
+def following(hub: Hub, index: int, part: int = 0) -> list[tuple[int, int]] | None:
+    """The places of what `since` gives after one."""
+    events = hub.topics.since(CatalogPlace(hub.topics.place.epoch, index, part), THE_LOG)
+    return None if events is None else [(event.index, event.part) for event in events]
+
+
 # ------------------------------------------------------------------------------- state
 
 
@@ -290,17 +296,10 @@ def test_since_gives_what_follows_a_part_of_an_index(hub: Hub, log: Log) -> None
     log.commit(Deregister("n1"))
     log.commit(Deregister("n2"))
     told(hub)
-    epoch = hub.topics.place.epoch
-
-    def after(index: int, part: int = 0) -> list[tuple[int, int]]:
-        events = hub.topics.since(CatalogPlace(epoch, index, part), THE_LOG)
-        assert events is not None
-        return [(event.index, event.part) for event in events]
-
-    assert after(3) == [(4, 1), (4, 2), (4, 3), (4, 4), (5, 1)]
-    assert after(4, 2) == [(4, 3), (4, 4), (5, 1)]
-    assert after(4, 4) == after(4) == [(5, 1)]
-    assert after(5) == after(5, 1) == after(900) == []
+    assert following(hub, 3) == [(4, 1), (4, 2), (4, 3), (4, 4), (5, 1)]
+    assert following(hub, 4, 2) == [(4, 3), (4, 4), (5, 1)]
+    assert following(hub, 4, 4) == following(hub, 4) == [(5, 1)]
+    assert following(hub, 5) == following(hub, 5, 1) == following(hub, 900) == []
 
 
 def test_since_gives_what_the_stream_asks_for_alone(hub: Hub, log: Log) -> None:
@@ -382,16 +381,51 @@ def test_a_snapshot_that_differs_is_a_reset(hub: Hub, log: Log) -> None:
     assert hub.topics.oldest == hub.topics.place == CatalogPlace(place.epoch, 4)
 
 
-def test_a_snapshot_that_says_the_same_later_resets_nobody_but_tells_of_no_place_before(
+def test_a_snapshot_that_says_the_same_later_goes_on_from_where_the_hub_was(
     hub: Hub, log: Log
 ) -> None:
     place = hub.topics.place
+    log.commit(Register(N1, None, (FAILED,)))
+    told(hub)
+    log.commit(Register(N2, ServiceInstance(id="brief", service="brief")))
+    log.commit(Deregister("n2", service_id="brief"))
+    hub.snapshot(6)
+    assert hub.resets == 1
+    assert following(hub, 3) == [(4, 1), (4, 2)]
+    assert following(hub, 4, 1) == [(4, 2)]
+    assert following(hub, 4) == following(hub, 6) == []
+    assert hub.topics.oldest == place
+    log.commit(Deregister("n1"))
+    told(hub)
+    assert following(hub, 4) == following(hub, 6) == [(7, 1), (7, 2), (7, 3), (7, 4)]
+
+
+def test_a_place_that_such_a_snapshot_has_passed_over_is_a_gap(hub: Hub, log: Log) -> None:
     log.commit(Register(N2, ServiceInstance(id="brief", service="brief")))
     log.commit(Deregister("n2", service_id="brief"))
     hub.snapshot(5)
-    assert hub.resets == 1
-    assert hub.topics.since(place, THE_LOG) is None
-    assert hub.topics.since(CatalogPlace(place.epoch, 5), THE_LOG) == []
+    assert following(hub, 4) is following(hub, 4, 1) is following(hub, 5, 1) is None
+    log.commit(Deregister("n1"))
+    told(hub)
+    log.commit(KeyValueSet("k", b"w"))
+    hub.snapshot(7)
+    assert hub.topics.oldest.index == 5
+    assert following(hub, 3) is following(hub, 4) is following(hub, 5, 1) is None
+    assert following(hub, 5) == [(6, 1), (6, 2), (6, 3), (6, 4)]
+    assert following(hub, 6) == following(hub, 7) == []
+
+
+def test_a_second_such_snapshot_brings_nothing_back_that_the_ring_has_dropped(log: Log) -> None:
+    hub = Hub(log, ring_events_max=4)
+    hub.snapshot(3)
+    hub.snapshot(log.commit(KeyValueSet("k", b"w")))
+    log.commit(Register(N1, None, (FAILED,)))
+    log.commit(Deregister("n1"))
+    told(hub)
+    hub.snapshot(log.commit(KeyValueSet("k", b"x")))
+    assert hub.topics.oldest.index == 5
+    assert following(hub, 4) is None
+    assert following(hub, 5) == [(6, 1), (6, 2), (6, 3), (6, 4)]
 
 
 def test_a_snapshot_of_where_we_are_changes_nothing(hub: Hub, log: Log) -> None:
