@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from callboard.events.encoder import block, comment
+from callboard.hub.catalog.naming import BESIDE
 from callboard.hub.cursor import CatalogPlace, Cursor
 from callboard.hub.event import CatalogEvent, Format, Update, named
 from callboard.hub.ports import CatalogTopics, Gap, Subscription
@@ -97,7 +98,7 @@ class Reader:
         self.values_of = 0
         """The number of the catalog's reset that they come after."""
         self.beside: dict[str, bytes] | None = None
-        """What was told of the topics beside the catalog's log."""
+        """What was told of the topics beside the catalog's log since it was live last."""
         self.timers: list[Timer] = []
         self.live_since = 0
         """The pass in which it became live."""
@@ -205,6 +206,7 @@ class Reader:
             self.state = State.LIVE
             self.live_since = self.readers.delivery.number
             self.group.live[self] = None
+            self.beside = None
         else:
             self.readers.waits(self)
 
@@ -267,8 +269,6 @@ class Reader:
             return True
         if self.values is not None:
             return self._send_values(self.values, catalog)
-        if self.catalog == taken:
-            return True
         events = catalog.since(self.catalog, self.group.selector) if self.catalog else None
         if events is None:
             if self.catalog is not None:
@@ -294,6 +294,8 @@ class Reader:
             if event is None:  # enough for one turn of the loop
                 size = PUMP_BYTES
             else:
+                if event.topic in BESIDE:
+                    self._is_news(event)
                 parts.append(event.encoded_as(self.subscription.format, None))
                 size += len(parts[-1])
             if size >= PUMP_BYTES:
@@ -311,8 +313,8 @@ class Reader:
     def _send_changes(self, events: Sequence[CatalogEvent], taken: CatalogPlace) -> bool:
         delivery, size, parts = self.readers.delivery, 0, []
         for event in events:
-            if (event.index, event.epoch) > (taken.index, taken.epoch):
-                break
+            if event.index > taken.index:
+                continue  # (leader and members, at the end, may be of an earlier one)
             id = delivery.catalog_id(event, self.group, self.offset)
             if not event.part and not self._is_news(event):
                 continue
