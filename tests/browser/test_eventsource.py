@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.browser.test_trust import load
 from tests.harness.capabilities import require
+from tests.harness.chromium import load
 from tests.harness.sse_vectors import VECTORS
 
 from callboard.events.encoder import BadEvent, block, comment
@@ -93,6 +93,7 @@ async def serving(streams: Sequence[Sequence[bytes]]) -> AsyncIterator[tuple[Str
 
 
 async def read_by_chromium(streams: Sequence[Sequence[bytes]], home: Path) -> list[Seen]:
+    require("chromium")
     async with serving(streams) as (server, url):
         # virtual time waits for the page to have done all that it began
         shown = await asyncio.to_thread(load, url, home, "--virtual-time-budget=120000")
@@ -142,7 +143,6 @@ def encoded(rng: random.Random) -> bytes:
 
 @pytest.mark.timeout(300)
 async def test_chromium_and_the_parser_agree_on_every_rule(tmp_path: Path) -> None:
-    require("chromium")
     found = await read_by_chromium([[vector.stream] for vector in VECTORS], tmp_path / "home")
     wrong = {
         vector.rule: seen
@@ -154,7 +154,6 @@ async def test_chromium_and_the_parser_agree_on_every_rule(tmp_path: Path) -> No
 
 @pytest.mark.timeout(300)
 async def test_chromium_and_the_parser_agree_on_random_streams_in_pieces(tmp_path: Path) -> None:
-    require("chromium")
     rng = random.Random(SEED)
     makers = (any_stream, encoded)
     streams = [cut(makers[number % 2](rng), rng) for number in range(RANDOM_STREAMS)]

@@ -5,55 +5,34 @@ the connection.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import aiohttp
 import pytest
 from tests.harness.capabilities import require
+from tests.harness.chromium import WITHIN_S, Tab, chromium, until
 from tests.harness.eventually import eventually
+from tests.harness.scripted_http import Asked
 from tests.harness.sse_hub import HubProcess, nginx
-from tests.harness.sse_server import Peer, Request, SseServer
+from tests.harness.sse_server import Peer, SseServer
 
 from callboard import hub as hub_package
 from callboard.events.encoder import block
 from callboard.hub.event import Format, named, ndjson
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--no-proxy-server",
-    "--remote-debugging-port=0",
-)
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 FOLDER = Path(hub_package.__file__).with_name("page")
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 HUB = "/.well-known/mercure"
-WITHIN_S = 30.0
-"""For what takes a browser, its timers and a reconnection."""
 HELLO = block(None, retry_ms=300) + named(
     Format.SSE, "hub.hello", {"cursor": "#e.0", "retry": 300}, id="#e.0"
 )
 
-T = TypeVar("T")
-
 pytestmark = pytest.mark.timeout(300)
-
-
-async def until(fact: Callable[[], Awaitable[T]]) -> T:
-    """The first truthy result of an asynchronous fact."""
-    return await eventually(fact, WITHIN_S)
 
 
 def event(offset: int, data: str = "", type: str = "") -> bytes:
@@ -61,50 +40,8 @@ def event(offset: int, data: str = "", type: str = "") -> bytes:
     return block((data or f"event {offset}").encode(), id=f"#e.{offset}", type=type)
 
 
-# ---------------------------------------------------------------------------- the browser
-
-
-class Tab:
-    """One page of Chromium, by its DevTools protocol."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._number = 0
-
-    async def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Call a method of the protocol."""
-        self._number += 1
-        await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
-        while True:
-            said = await self._socket.receive_json(timeout=WITHIN_S)
-            if said.get("id") == self._number:
-                assert "error" not in said, said
-                result: dict[str, Any] = said["result"]
-                return result
-
-    async def run(self, script: str) -> Any:
-        """The value of an expression; of a promise, what it is kept with."""
-        result = await self.call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
-        )
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    async def open(self, url: str) -> None:
-        """Load a page."""
-        await self.call("Page.navigate", url=url)
-        await eventually(lambda: self.run("document.readyState === 'complete'"), WITHIN_S)
-
-    async def fill(self, form: str, **fields: str) -> None:
-        """Write into a form's fields, and submit it."""
-        for name, value in fields.items():
-            field = f"document.getElementById({form!r}).elements[{name!r}]"
-            await self.run(f"{field}.value = {json.dumps(value)}")
-        await self.run(f"document.getElementById({form!r}).requestSubmit()")
-
-    async def text(self, id: str) -> str:
-        """What an element shows."""
-        return str(await self.run(f"document.getElementById({id!r}).textContent"))
+class HubPage(Tab):
+    """The page, as one sees it."""
 
     async def shown(self) -> list[str]:
         """The data of the events in the list, the oldest first."""
@@ -130,43 +67,11 @@ class Tab:
         await until(has)
 
 
-@asynccontextmanager
-async def chromium(profile: Path) -> AsyncIterator[Tab]:
-    """A browser with one tab."""
-    process = await asyncio.create_subprocess_exec(
-        "chromium",
-        *FLAGS,
-        f"--user-data-dir={profile}",
-        "about:blank",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"HOME": str(profile), "PATH": "/usr/bin:/bin"},
-    )
-    place = profile / "DevToolsActivePort"
-    try:
-        await eventually(lambda: place.exists() and "\n" in place.read_text(), WITHIN_S)
-        port = place.read_text().split("\n")[0]
-        async with aiohttp.ClientSession() as session:
-
-            async def page() -> str:
-                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                    pages = [each for each in await answer.json() if each["type"] == "page"]
-                return str(pages[0]["webSocketDebuggerUrl"]) if pages else ""
-
-            address = await until(page)
-            async with session.ws_connect(address, max_msg_size=1 << 26) as socket:
-                yield Tab(socket)
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
-
-
 @pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
+async def tab(tmp_path: Path) -> AsyncIterator[HubPage]:
     """A browser of the test's own."""
-    require("chromium")
     async with chromium(tmp_path / "profile") as opened:
-        yield opened
+        yield HubPage(opened.socket)
 
 
 # ---------------------------------------------------------------------------- a scripted hub
@@ -179,7 +84,7 @@ class Scripted:
         self.streams: list[Callable[[Peer], None]] = []
         """One for each stream in turn; the last one for all that follow."""
         self.polls: list[Callable[[Peer], None]] = []
-        self.asked: list[Request] = []
+        self.asked: list[Asked] = []
         """The requests for streams and polls."""
         self.paths: list[str] = []
         self.prefix = ""
@@ -246,7 +151,7 @@ def says(status: int, body: bytes) -> Callable[[Peer], None]:
 # ---------------------------------------------------------------------------- tests
 
 
-async def test_the_page_shows_every_event_as_text(tab: Tab, hub: Scripted, url: str) -> None:
+async def test_the_page_shows_every_event_as_text(tab: HubPage, hub: Scripted, url: str) -> None:
     markup = "<b id=bold>x</b>\nsecond line"
     hub.streams = [streams(HELLO, event(1, markup), event(2, "named", "deploy"), event(3))]
     await tab.open(f"{url}/")
@@ -262,7 +167,7 @@ async def test_the_page_shows_every_event_as_text(tab: Tab, hub: Scripted, url: 
 
 
 async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     hub.streams = [
         streams(HELLO, event(1), event(2), stays=False),
@@ -276,7 +181,7 @@ async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
 
 
 async def test_values_of_the_catalog_that_have_no_id_are_all_shown(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     values = [block(f"value {number}".encode()) for number in range(3)]
     hub.streams = [streams(HELLO, *values)]
@@ -286,7 +191,7 @@ async def test_values_of_the_catalog_that_have_no_id_are_all_shown(
 
 
 async def test_a_stream_that_is_held_back_is_polled_from_the_same_place(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     hello = named(Format.NDJSON, "hub.hello", {"cursor": "#e.5"}, id="#e.5")
     first = ndjson("#e.6", "", b"six", time_ms=1) + ndjson("#e.7", "other", b"not asked for")
@@ -310,7 +215,7 @@ async def test_a_stream_that_is_held_back_is_polled_from_the_same_place(
 
 
 async def test_a_stream_without_beats_is_left_after_two_and_a_half(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     hub.streams = [streams(HELLO, event(1)), streams(HELLO, event(2))]
     await tab.open(f"{url}/")
@@ -329,7 +234,7 @@ async def test_a_stream_without_beats_is_left_after_two_and_a_half(
 
 
 async def test_a_page_that_is_looked_at_again_renews_a_silent_stream(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     hub.streams = [streams(HELLO, event(1)), streams(HELLO, event(2))]
     await tab.open(f"{url}/")
@@ -350,7 +255,7 @@ async def test_a_page_that_is_looked_at_again_renews_a_silent_stream(
 
 
 async def test_a_token_that_ends_is_asked_for_and_the_stream_goes_on(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     bye = named(Format.SSE, "hub.bye", {"reason": "token", "ends_in": 30})
     hub.streams = [streams(HELLO, event(1), bye, event(2)), streams(HELLO, event(3))]
@@ -366,7 +271,7 @@ async def test_a_token_that_ends_is_asked_for_and_the_stream_goes_on(
 
 
 async def test_a_hub_that_wants_a_token_is_heard_although_eventsource_gives_up(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     hub.streams = [says(401, b"a token is needed"), streams(HELLO, event(1))]
     hub.polls = [says(401, b"a token is needed")]
@@ -379,7 +284,7 @@ async def test_a_hub_that_wants_a_token_is_heard_although_eventsource_gives_up(
 
 
 async def test_a_limit_is_told_and_the_page_comes_back_when_it_is_said(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     limit = named(Format.SSE, "hub.limit", {"reason": "too many streams", "retry": 500})
     hub.streams = [streams(limit, stays=False), streams(HELLO, event(1))]
@@ -394,7 +299,7 @@ async def test_a_limit_is_told_and_the_page_comes_back_when_it_is_said(
     assert "too many streams" in await tab.run("reasons")
 
 
-async def test_a_gap_is_shown_where_it_is(tab: Tab, hub: Scripted, url: str) -> None:
+async def test_a_gap_is_shown_where_it_is(tab: HubPage, hub: Scripted, url: str) -> None:
     fields: dict[str, object] = {"requested": "#e.1", "oldest": "#e.7", "newest": "#e.9", "lost": 6}
     gap = named(Format.SSE, "hub.gap", fields, id="#e.7")
     hub.streams = [streams(HELLO, event(1), gap, event(8))]
@@ -405,7 +310,7 @@ async def test_a_gap_is_shown_where_it_is(tab: Tab, hub: Scripted, url: str) -> 
 
 
 async def test_a_history_that_was_lost_and_counts_anew_is_shown(
-    tab: Tab, hub: Scripted, url: str
+    tab: HubPage, hub: Scripted, url: str
 ) -> None:
     fields: dict[str, object] = {"requested": "#e.5", "oldest": "#e.0", "newest": "#e.1"}
     gap = named(Format.SSE, "hub.gap", fields, id="#e.0")
@@ -419,7 +324,7 @@ async def test_a_history_that_was_lost_and_counts_anew_is_shown(
     await tab.shows("event 5", told, "anew")
 
 
-async def test_the_page_works_below_a_prefix(tab: Tab, hub: Scripted, url: str) -> None:
+async def test_the_page_works_below_a_prefix(tab: HubPage, hub: Scripted, url: str) -> None:
     hub.prefix = "/hub"
     hub.streams = [streams(HELLO, event(1))]
     await tab.open(f"{url}/hub/")
@@ -451,7 +356,7 @@ def publish(url: str, data: str, **query: str) -> str:
         return str(answer.read().decode().strip())
 
 
-async def test_what_the_page_publishes_it_is_shown(tab: Tab, real: HubProcess) -> None:
+async def test_what_the_page_publishes_it_is_shown(tab: HubPage, real: HubProcess) -> None:
     await tab.open(f"{real.url}/")
     await tab.fill("subscribe", topics="/builds")
     await tab.state("live")
@@ -463,7 +368,7 @@ async def test_what_the_page_publishes_it_is_shown(tab: Tab, real: HubProcess) -
 
 
 async def test_a_killed_hub_costs_the_page_no_event_and_repeats_none(
-    tab: Tab, real: HubProcess
+    tab: HubPage, real: HubProcess
 ) -> None:
     await tab.open(f"{real.url}/")
     await tab.fill("subscribe", topics="/builds")
@@ -482,7 +387,7 @@ async def test_a_killed_hub_costs_the_page_no_event_and_repeats_none(
 
 
 async def test_a_proxy_that_holds_streams_back_is_polled_through(
-    tab: Tab, real: HubProcess, tmp_path: Path
+    tab: HubPage, real: HubProcess, tmp_path: Path
 ) -> None:
     require("nginx")
     held = ["proxy_ignore_headers X-Accel-Buffering"]
@@ -500,7 +405,7 @@ async def test_a_proxy_that_holds_streams_back_is_polled_through(
         await tab.shows(*said)
 
 
-async def test_private_events_go_on_past_the_end_of_a_token(tab: Tab, real: HubProcess) -> None:
+async def test_private_events_go_on_past_the_end_of_a_token(tab: HubPage, real: HubProcess) -> None:
     await tab.open(f"{real.url}/")
     await tab.fill(
         "subscribe", topics="/builds", token=real.token("subscribe", "/builds", lasts_s=8)
@@ -514,7 +419,7 @@ async def test_private_events_go_on_past_the_end_of_a_token(tab: Tab, real: HubP
     await tab.shows("with the first", "with the second")
 
 
-async def test_a_token_that_the_hub_never_took_is_told(tab: Tab, real: HubProcess) -> None:
+async def test_a_token_that_the_hub_never_took_is_told(tab: HubPage, real: HubProcess) -> None:
     await tab.open(f"{real.url}/")
     await tab.fill("subscribe", topics="/builds", token="rubbish")
     await tab.state("token")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.harness.capabilities import require
 from tests.harness.certified import Leaf, today
+from tests.harness.chromium import load
 from tests.harness.handmade import Made, make
-from tests.harness.tls_peers import answering, run
+from tests.harness.tls_peers import answering
 
 from callboard.pki import certificates, reading
 from callboard.pki.contexts import Material, server_context
@@ -17,28 +18,12 @@ from callboard.pki.roles import Names
 from callboard.tls import command
 
 BANK = "www.bank.example"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--dump-dom",
-)
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     """A CA and a server's certificate."""
     return make(tmp_path / "made")
-
-
-def load(url: str, home: Path, *more: str) -> str:
-    """Load a page as a user whose home is `home`; what the browser shows, and its messages."""
-    home.mkdir(exist_ok=True)
-    flags = (*FLAGS, *more, f"--user-data-dir={home / 'profile'}")
-    return run("chromium", *flags, url, directory=home, home=home).stdout
 
 
 def trust(made: Made, home: Path, *words: str) -> int:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
 
 from tests.harness.sockets import free_port
 
@@ -24,7 +25,18 @@ class Asked:
     target: str
     """Path and query, as on the wire."""
     headers: Mapping[str, str]
+    """Names in lower case."""
     body: bytes
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's fields."""
+        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,37 +9,16 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+
+from tests.harness.scripted_http import Asked
 
 TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request as it came."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    body: bytes
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query's fields."""
-        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
 
 class Peer:
     """One connection's side of the server."""
 
-    def __init__(self, connection: socket.socket, request: Request, gone: threading.Event) -> None:
+    def __init__(self, connection: socket.socket, request: Asked, gone: threading.Event) -> None:
         self._connection = connection
         self._gone = gone
         self.request = request
@@ -91,7 +70,7 @@ class SseServer:
     """Serves on 127.0.0.1 from construction to `close`; a context manager."""
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
-        self.asked: list[Request] = []
+        self.asked: list[Asked] = []
         self.scripts = list(scripts)
         self._tls = tls
         self._gone = threading.Event()
@@ -139,7 +118,7 @@ class SseServer:
                 script(Peer(connection, request, self._gone))
 
 
-def _read(connection: socket.socket) -> Request:
+def _read(connection: socket.socket) -> Asked:
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(4096)
@@ -155,4 +134,4 @@ def _read(connection: socket.socket) -> Request:
         if not piece:
             raise OSError("the client left")
         body += piece
-    return Request(method, target, headers, body)
+    return Asked(method, target, headers, body)
