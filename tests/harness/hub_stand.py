@@ -268,9 +268,6 @@ class Pipe:
     def waiting_bytes(self) -> int:
         return max(0, len(self.sent) - self.room)
 
-    def unacknowledged_bytes(self) -> int | None:
-        return self.waiting_bytes()
-
     def acknowledged_bytes(self) -> int | None:
         return None
 

@@ -17,10 +17,6 @@ from callboard.serve.core import Core
 from callboard.serve.exchange import Answer, Detach, Sink
 from callboard.serve.wire import LAST_CHUNK, chunk
 
-if sys.platform == "linux":
-    from fcntl import ioctl
-    from termios import TIOCOUTQ
-
 if TYPE_CHECKING:
     from callboard.serve.lane import Exchange
 
@@ -39,7 +35,6 @@ class DetachedConnection(asyncio.Protocol):
 
     __slots__ = (
         "_core",
-        "_descriptor",
         "_ignored_bytes",
         "_sink",
         "chunked",
@@ -54,7 +49,7 @@ class DetachedConnection(asyncio.Protocol):
         transport = connection.transport
         self._core: Core = connection.core
         self._sink: Sink | None = sink
-        self._descriptor = _harden(transport, self._core.limits.write_timeout_s)
+        _harden(transport, self._core.limits.write_timeout_s)
         self._ignored_bytes = 0
         self.chunked = not exchange.http_1_0
         self.peer = connection.peer
@@ -80,24 +75,11 @@ class DetachedConnection(asyncio.Protocol):
         """See Detached."""
         return self.transport.get_write_buffer_size()
 
-    def unacknowledged_bytes(self) -> int | None:
-        """See Detached (Linux: SIOCOUTQ, tcp(7))."""
-        waiting = self.transport.get_write_buffer_size()
-        if sys.platform != "linux":
-            return None
-        if self._sink is None or self.transport.is_closing():
-            return waiting  # (the descriptor may be another's already)
-        try:
-            told = ioctl(self._descriptor, TIOCOUTQ, bytes(4))
-        except OSError:
-            return None
-        return waiting + int.from_bytes(told, sys.byteorder)
-
     def acknowledged_bytes(self) -> int | None:
         """See Detached (Linux: tcpi_bytes_acked, tcp(7))."""
-        end = self.transport.get_extra_info("socket")
         if sys.platform != "linux" or self._sink is None or self.transport.is_closing():
             return None
+        end: socket.socket = self.transport.get_extra_info("socket")
         try:
             told = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
         except OSError:
@@ -216,8 +198,8 @@ def take_over(exchange: Exchange, head: Answer, detach: Detach) -> None:
     detached.start(behind=connection.write_paused)
 
 
-def _harden(transport: asyncio.Transport, timeout_s: float) -> int:
-    """Let the kernel end a connection whose client answers nothing; its descriptor."""
+def _harden(transport: asyncio.Transport, timeout_s: float) -> None:
+    """Let the kernel end a connection whose client answers nothing."""
     end: socket.socket = transport.get_extra_info("socket")
     try:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -228,4 +210,3 @@ def _harden(transport: asyncio.Transport, timeout_s: float) -> int:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     except OSError:
         pass  # It was reset meanwhile: the transport will tell.
-    return end.fileno()

@@ -109,10 +109,6 @@ class Detached(Protocol):
     def waiting_bytes(self) -> int:
         """What was written and is not yet given to the kernel."""
 
-    def unacknowledged_bytes(self) -> int | None:
-        """Bytes that wait, and those in the kernel that the client has not acknowledged; of TLS
-        they are counted enciphered. None where the system does not tell."""
-
     def acknowledged_bytes(self) -> int | None:
         """What the client has acknowledged since it connected: grows for as long as it takes
         anything. (What waits need not fall meanwhile: behind TLS the loop has a buffer that does

@@ -158,10 +158,6 @@ class _Buffer:
         """See Detached."""
         return self._waiting_bytes
 
-    def unacknowledged_bytes(self) -> int | None:
-        """See Detached: ASGI does not tell."""
-        return None
-
     def acknowledged_bytes(self) -> int | None:
         """See Detached: what the server has taken stands for it."""
         return self._taken_bytes

@@ -344,24 +344,6 @@ async def test_sink_that_fails_when_its_client_has_gone_is_counted_off(
     assert "stream failed at its end" in caplog.messages
 
 
-async def test_unacknowledged_bytes_are_those_the_client_has_not_taken(
-    detaching: Start, ends: Ends
-) -> None:
-    async with detaching() as site, ends.connect(site) as client:
-        sink = await open_sink(site, client)
-        await head_of(client)
-        await eventually(lambda: sink.at.unacknowledged_bytes() == 0)
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await fill(sink)
-        unacknowledged = sink.at.unacknowledged_bytes()
-        assert unacknowledged is not None
-        assert unacknowledged > sink.at.waiting_bytes()
-        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-
-        while sink.at.unacknowledged_bytes():
-            await asyncio.wait_for(client.reader.read(1 << 20), 10.0)
-
-
 async def test_client_that_takes_little_is_seen_to_take_it(detaching: Start, ends: Ends) -> None:
     async with detaching() as site, ends.connect(site) as client:
         sink = await open_sink(site, client)

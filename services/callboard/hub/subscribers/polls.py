@@ -68,10 +68,6 @@ class Poll:
         """See Detached."""
         return self._size
 
-    def unacknowledged_bytes(self) -> int | None:
-        """See Detached."""
-        return None
-
     def acknowledged_bytes(self) -> int | None:
         """See Detached."""
         return None
