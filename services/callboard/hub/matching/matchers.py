@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from callboard.hub.catalog.naming import BEGINNINGS, canonical
 from callboard.hub.matching import patterns, templates
 from callboard.hub.matching.patterns import Compiled
 from callboard.hub.matching.refusal import Refused
@@ -15,8 +16,6 @@ from callboard.hub.matching.templates import Automaton
 from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.ports import Matcher
 
-CATALOG = ("/catalog/", "/cluster/")
-"""What the catalog's topics begin with."""
 COMPILED_MAX = 1024
 """Patterns and templates kept (a URL pattern takes 70 kB)."""
 KNOWN_MAX = 128
@@ -101,10 +100,12 @@ def everything() -> Matcher:
 
 
 def exact(text: str) -> Matcher:
-    """`match=` of draft 08: the topic that is this text. Raises Refused (400) for an empty one."""
+    """`match=` of draft 08: the topic that is this text; of the catalog's, the one that it names
+    (`/catalog/checks/n/service:web` is written `service%3Aweb` there). Raises Refused (400) for an
+    empty one."""
     if not text:
         raise Refused(400, "an empty text names no topic")
-    return _EVERYTHING if text == "*" else Exact(text)
+    return _EVERYTHING if text == "*" else Exact(canonical(text))
 
 
 def legacy(text: str) -> Matcher:
@@ -126,13 +127,13 @@ def urlpattern(text: str) -> Matcher:
 def names_catalog(matcher: Matcher) -> bool:
     """Whether a matcher is about the catalog's topics, and so not about the hub's own: those two
     never meet, since nobody publishes to the catalog's. A pattern is, if it begins as they do."""
-    return matcher.text.startswith(CATALOG)
+    return matcher.text.startswith(BEGINNINGS)
 
 
 @lru_cache(maxsize=COMPILED_MAX)
 def _template(text: str) -> Matcher:
     automaton = templates.compile(text)
-    return Exact(text) if automaton is None else Template(text, automaton)
+    return exact(text) if automaton is None else Template(text, automaton)
 
 
 @lru_cache(maxsize=COMPILED_MAX)

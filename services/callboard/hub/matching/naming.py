@@ -11,9 +11,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from callboard.hub.catalog.naming import BEGINNINGS
 from callboard.hub.cursor import EARLIEST
 from callboard.hub.event import Publication
-from callboard.hub.matching.matchers import CATALOG
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.matching.urls import HUB_PATH, is_relative, locate, normal_path
 
@@ -135,7 +135,7 @@ def _check_reserved(topic: str) -> None:
     path = normal_path(place.path)
     if f"{path}/".startswith(f"{HUB_PATH}/"):
         raise Refused(403, f"topics of {HUB_PATH} are the hub's own")
-    if f"{path}/".startswith(CATALOG) and is_relative(topic):
+    if f"{path}/".startswith(BEGINNINGS) and is_relative(topic):
         raise Refused(403, "topics of /catalog and /cluster come from the catalog")
 
 

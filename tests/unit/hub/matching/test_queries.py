@@ -41,6 +41,16 @@ def test_equal_matchers_are_one() -> None:
     assert _kinds(("match", "/a"), ("match_exact", "/a")) == [("exact", "/a")]
 
 
+@pytest.mark.parametrize("name", ["match", "match_exact", "topic"])
+def test_a_topic_of_the_catalog_is_found_however_its_name_is_written(name: str) -> None:
+    topic = "/catalog/checks/n/service%3Aweb"
+    for text in ("/catalog/checks/n/service:web", "/catalog/checks/n/service%3aweb", topic):
+        assert asked([(name, text)]).matchers[0].matches(topic)
+    braces = asked([(name, "/catalog/services/{a b")]).matchers[0]
+    assert braces.matches("/catalog/services/%7Ba%20b")
+    assert not asked([(name, "/builds/service:web")]).matchers[0].matches("/builds/service%3Aweb")
+
+
 def test_other_parameters_are_left_alone() -> None:
     assert _kinds(("last_event_id", "#a.1"), ("match", "/a"), ("x", "")) == [("exact", "/a")]
 
