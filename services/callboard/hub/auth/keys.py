@@ -16,8 +16,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from callboard.files import create
 
-DATA_DIR = "callboard-hub"
-"""The hub's data directory where none is named: in the current one."""
 PUBLISHER, SUBSCRIBER = "publisher.key", "subscriber.key"
 """Names of the keys that are made, in the data directory."""
 SECRET_BYTES_MIN = 32

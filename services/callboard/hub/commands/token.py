@@ -16,6 +16,7 @@ from callboard.hub.auth import keys, tokens
 from callboard.hub.auth.keys import BadKey, Key
 from callboard.hub.matching import queries
 from callboard.hub.matching.refusal import Refused
+from callboard.hub.settings import DATA
 
 DRAFTS = {"07": 7, "7": 7, "08": 8, "8": 8}
 
@@ -41,8 +42,7 @@ FLAGS = FlagSet(
         flags.text("issuer", "Who signs it (iss, draft 08).", "callboard"),
         flags.text("resource", "The hub it is for (aud, draft 08).", tokens.RESOURCE),
         flags.text("key", "Key to sign with: a secret or a private PEM key."),
-        flags.text("data-dir", "The hub's data directory, for the keys that it made.",
-                   keys.DATA_DIR),
+        flags.text("data-dir", "The hub's data directory, for the keys that it made.", DATA),
     ],
 )  # fmt: skip
 
