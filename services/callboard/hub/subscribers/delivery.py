@@ -89,6 +89,8 @@ class Delivery:
         self._awake = False
         self._beside: dict[str, CatalogEvent] = {}
         """Of the catalog, but beside its log (leader, members): not told to live readers yet."""
+        self.beside_told = 0
+        """How many passes told of them."""
         self.resets = 0
         """How often the catalog's values were replaced."""
         history.listen(self._wake)
@@ -176,6 +178,7 @@ class Delivery:
             self._reset()
             return
         beside, self._beside = self._beside, {}
+        self.beside_told += bool(beside)
         for event in (*(each for each in events if each.part), *beside.values()):
             for group in self._groups.of_catalog(event.topic):
                 if group.live:

@@ -43,6 +43,7 @@ class Reader:
 
     __slots__ = (
         "beside",
+        "beside_of",
         "bucket",
         "catalog",
         "connection",
@@ -99,6 +100,8 @@ class Reader:
         """The number of the catalog's reset that they come after."""
         self.beside: dict[str, bytes] | None = None
         """What was told of the topics beside the catalog's log since it was live last."""
+        self.beside_of = -1
+        """How often live readers had been told of them when this one knew as much."""
         self.timers: list[Timer] = []
         self.live_since = 0
         """The pass in which it became live."""
@@ -269,6 +272,9 @@ class Reader:
             return True
         if self.values is not None:
             return self._send_values(self.values, catalog)
+        beside_told = self.readers.delivery.beside_told
+        if self.catalog == taken and self.beside_of == beside_told:
+            return True
         events = catalog.since(self.catalog, self.group.selector) if self.catalog else None
         if events is None:
             if self.catalog is not None:
@@ -278,7 +284,10 @@ class Reader:
             self.values = iter(catalog.state(self.group.selector))
             self.post()
             return False
-        return self._send_changes(events, taken)
+        if not self._send_changes(events, taken):
+            return False
+        self.beside_of = beside_told
+        return True
 
     def _tell_catalog_gap(
         self, requested: CatalogPlace, oldest: CatalogPlace, newest: CatalogPlace

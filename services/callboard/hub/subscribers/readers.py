@@ -115,7 +115,9 @@ class Readers:
         return Opened(reader, str(Cursor(place, catalog)))
 
     def poll(self, opened: Opened, wait_s: float) -> Parked:
-        """A long poll: one whole answer, as soon as there is an event, or after `wait_s`."""
+        """A long poll: one whole answer, as soon as there is an event, or after `wait_s`. The
+        leader that the client was told by its last one is none."""
+        opened.sink.beside_of = self.delivery.beside_told
         return Poll(opened.sink, self._wheel, wait_s)
 
     async def _locate(self, subscription: Subscription) -> Resume:

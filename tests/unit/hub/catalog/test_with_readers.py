@@ -18,6 +18,7 @@ from callboard.hub.cursor import CatalogPlace, Cursor
 from callboard.hub.matching.index import Index
 from callboard.hub.ports import Selector, Subscription
 from callboard.hub.subscribers.readers import Readers
+from callboard.serve.exchange import Answer
 from callboard.serve.timerwheel import TimerWheel
 
 LOG_AND_LEADER = wanting(*ALL, "/cluster/leader")
@@ -108,6 +109,20 @@ async def test_a_leader_that_is_back_is_told_to_who_saw_the_other_one(stand: Sta
     await eventually(lambda: len(told(pipe)) == 3)
     first, _, last = pipe.messages()
     assert first == last
+
+
+async def test_long_polls_wait_for_another_leader_than_there_is(stand: Stand) -> None:
+    cursor = Cursor(catalog=stand.hub.topics.place)
+    answers: list[Answer] = []
+    opened = await stand.readers.open(Subscription(LOG_AND_LEADER, cursor=cursor))
+    stand.readers.poll(opened, 0.2).start(answers.append)
+    await eventually(lambda: answers)
+    assert b"cluster/leader" not in answers[0].body
+    opened = await stand.readers.open(Subscription(LOG_AND_LEADER, cursor=cursor))
+    stand.readers.poll(opened, 30.0).start(answers.append)
+    stand.hub.beat(leader="", term=1)
+    await eventually(lambda: len(answers) == 2)
+    assert b"cluster/leader" in answers[1].body
 
 
 async def test_a_leader_that_changed_is_told_though_a_change_after_it_waits_for_its_pass(
