@@ -391,7 +391,7 @@ async def test_a_proxy_that_holds_streams_back_is_polled_through(
 ) -> None:
     require("nginx")
     held = ["proxy_ignore_headers X-Accel-Buffering"]
-    async with nginx(tmp_path / "front", real.port, held) as front:
+    async with nginx(tmp_path, real.port, held) as front:
         await tab.open(f"{front}/")
         await tab.fill("subscribe", topics="/builds")
         await eventually(lambda: real.figures()["subscribers"] == 1)

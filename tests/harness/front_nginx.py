@@ -58,6 +58,13 @@ async def nginx(
     ):
         assert old in inside
         inside = inside.replace(old, new)
+    async with running(folder, inside, port):
+        yield port
+
+
+@asynccontextmanager
+async def running(folder: Path, inside: str, port: int) -> AsyncIterator[None]:
+    """Run nginx with this in its `http` block, which listens on a port of 127.0.0.1."""
     conf = folder / "nginx.conf"
     conf.write_text(FRAME.format(folder=folder, inside=inside))
     process = await asyncio.create_subprocess_exec(
@@ -70,7 +77,7 @@ async def nginx(
             return True
 
         await eventually(listens)
-        yield port
+        yield
     finally:
         process.terminate()
         await process.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -16,8 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.harness.eventually import eventually, eventually_sync
-from tests.harness.front_nginx import FRAME
+from tests.harness import front_nginx
+from tests.harness.eventually import eventually_sync
 from tests.harness.sockets import free_port
 
 from callboard.hub.auth import keys, tokens
@@ -85,23 +84,9 @@ async def nginx(folder: Path, port: int, directives: Sequence[str] = ()) -> Asyn
     """nginx in front of a hub, with `proxy_pass`, these directives, and its defaults; its URL."""
     own = free_port()
     proxied = "; ".join([f"proxy_pass http://127.0.0.1:{port}", *directives])
-    conf = _write(folder, f"  server {{ listen 127.0.0.1:{own}; location / {{ {proxied}; }} }}")
-    process = await asyncio.create_subprocess_exec(
-        "nginx", "-p", str(folder), "-c", str(conf), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await eventually(lambda: _listens(own))
+    inside = f"  server {{ listen 127.0.0.1:{own}; location / {{ {proxied}; }} }}"
+    async with front_nginx.running(folder, inside, own):
         yield f"http://127.0.0.1:{own}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def _write(folder: Path, inside: str) -> Path:
-    folder.mkdir()
-    conf = folder / "nginx.conf"
-    conf.write_text(FRAME.format(folder=folder, inside=inside))
-    return conf
 
 
 def _listens(port: int) -> bool:

@@ -182,7 +182,7 @@ async def test_a_stream_passes_nginx_with_its_defaults(
     kind: str, hub: HubProcess, topic: str, tmp_path: Path
 ) -> None:
     require("nginx")
-    async with nginx(tmp_path / "nginx", hub.port) as url, Taking(kind, topic, hub=url) as taking:
+    async with nginx(tmp_path, hub.port) as url, Taking(kind, topic, hub=url) as taking:
         await taking.begun()
         await publish(topic, "x", hub=hub.url)
         await taking.until("x")
@@ -197,7 +197,7 @@ async def test_where_nginx_holds_streams_back_long_polls_bring_each_event_once(
     buffers = ["proxy_buffering on", "proxy_ignore_headers X-Accel-Buffering"]
     before = hub.figures()["subscribed"]
     async with (
-        nginx(tmp_path / "nginx", hub.port, buffers) as url,
+        nginx(tmp_path, hub.port, buffers) as url,
         Taking(kind, topic, hub=url) as taking,
     ):
         # the hub serves a stream that never comes: what goes into it comes by the first poll
@@ -224,7 +224,7 @@ async def test_the_doctor_finds_nothing_bad_at_a_hub_and_a_proxy_that_buffers(
     assert "a hub answers, hub-1" in shown
     assert "ok   token       taken" in shown
     buffers = ["proxy_ignore_headers X-Accel-Buffering"]
-    async with nginx(tmp_path / "nginx", hub.port, buffers) as url:
+    async with nginx(tmp_path, hub.port, buffers) as url:
         assert await asyncio.to_thread(doctor.run, [url], {}) == 1
     shown = capsys.readouterr().out
     assert "bad  buffering   nothing came within 3 s" in shown
