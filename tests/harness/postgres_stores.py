@@ -30,8 +30,11 @@ class Hub:
 
     async def open(self) -> None:
         """Open the store."""
-        self.store.listen_purged(lambda topic, through: self.purged.append((topic, through)))
-        self.standing = await self.store.open(self.told.extend, self.reasons.append)
+        self.standing = await self.store.open(
+            self.told.extend,
+            lambda topic, through: self.purged.append((topic, through)),
+            self.reasons.append,
+        )
 
     @property
     def seen(self) -> list[Seen]:

@@ -104,6 +104,11 @@ class HistoryBusy(HistoryError):
     """Too many publications wait for the disk (503, Retry-After: 1)."""
 
 
+class HistoryUncertain(HistoryError):
+    """The store went away while it took a publication: it may be there or not. To publish again
+    with the same Idempotency-Key is safe."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A cursor that the history does not reach back to; told in-band as `hub.gap`."""
@@ -123,6 +128,8 @@ class Resume:
     after: int
     """Offset: what is above it is sent."""
     gap: Gap | None = None
+    """What is gone already. Whoever is told it knows of all that `trimmed` says at this moment:
+    `hub.gap` comes again only for what is taken later."""
 
 
 Taken = Callable[[Update | HistoryError], None]

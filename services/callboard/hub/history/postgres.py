@@ -34,6 +34,7 @@ from callboard.hub.history.store import (
     Epoch,
     Header,
     Page,
+    Purged,
     Retention,
     Standing,
     StoreAway,
@@ -42,7 +43,7 @@ from callboard.hub.history.store import (
     Trimmed,
     place_of,
 )
-from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull
+from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull, HistoryUncertain
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +68,6 @@ SLICE = 500
 """Rows that are trimmed or purged in one transaction."""
 
 T = TypeVar("T")
-Purged = Callable[[str, int], None]
-"""On the event loop: a topic, and the highest offset that was purged of it."""
-
-
-class HistoryUncertain(HistoryError):
-    """The store went away while it took a publication: it may be there or not. To publish again
-    with the same Idempotency-Key is safe."""
 
 
 class PostgresStore:
@@ -105,19 +99,15 @@ class PostgresStore:
         """The newest update that was told: a server that has another one there is restored."""
         self._more_told = asyncio.Event()
         self._purges = 0
-        self._purged: Purged | None = None
         self._failed = False
         self._tail: asyncio.Task[None] | None = None
         self._listens: Connection | None = None
 
-    def listen_purged(self, purged: Purged) -> None:
-        """Be told what any hub purges."""
-        self._purged = purged
-
     # ------------------------------------------------------------------------ Store
 
-    async def open(self, told: Told, fatal: Callable[[str], None]) -> Standing:
+    async def open(self, told: Told, purged: Purged, fatal: Callable[[str], None]) -> Standing:
         self._told = told
+        self._purged = purged
         self._fatal = fatal
         standing, self._purges = await self._open(self._database.standing)
         if await self._was_restored(standing):
@@ -173,6 +163,7 @@ class PostgresStore:
         through, count = await self.head(), 0
         while removed := await self._ask(lambda c: self._database.purge(c, topic, through, SLICE)):
             count += removed
+        self._purged(topic, through)  # by the tail once more, after what it may be about to tell
         return count
 
     async def close(self) -> None:
@@ -323,10 +314,10 @@ class PostgresStore:
         after = self._told_through
         now = await self._database.snapshot(connection, after, TAIL_BYTES, TAIL_COUNT)
         self._take(now, after)
-        if now.purges > self._purges:
-            await self._take_purges(connection)
         if self._told_through < now.head:
             return
+        if now.purges > self._purges:
+            await self._take_purges(connection, now.purges)
         async for hint in connection.notifies(timeout=POLL_S, stop_after=1):
             if not hint.payload or int(hint.payload) > self._told_through:
                 return
@@ -343,11 +334,15 @@ class PostgresStore:
                 raise StoreFailed
         self._tell(updates, through)
 
-    async def _take_purges(self, connection: Connection) -> None:
-        for number, topic, through in await self._database.purges(connection, self._purges):
-            self._purges = number
-            if self._purged is not None:
-                self._purged(topic, through)
+    async def _take_purges(self, connection: Connection, last: int) -> None:
+        """Tell what was purged; all that these took has been told, or will not be."""
+        found = await self._database.purges(connection, self._purges, last)
+        if len(found) < last - self._purges:
+            self._fail("history: more was purged than the server remembers")
+            raise StoreFailed
+        self._purges = last
+        for topic, through in dict.fromkeys(found):
+            self._purged(topic, through)
 
     def _tell(self, updates: Sequence[Update], through: int = 0) -> None:
         """Tell what was not told yet. What was purged before it could be is left out."""

@@ -283,10 +283,11 @@ class Database:
         )[0]
         return count
 
-    async def purges(self, connection: Connection, after: int) -> list[tuple[int, str, int]]:
-        """Purges after one: number, topic, and the highest offset that they took."""
-        cursor = await connection.execute(sql.PURGES, {"after": after})
-        return [(number, topic, through) for number, topic, through in await cursor.fetchall()]
+    async def purges(self, connection: Connection, after: int, last: int) -> list[tuple[str, int]]:
+        """Purges after one, up to another, as far as they are remembered: the topic, and up to
+        which offset."""
+        cursor = await connection.execute(sql.PURGES, {"after": after, "last": last})
+        return [(topic, through) for topic, through in await cursor.fetchall()]
 
     async def _see_epoch(self, connection: Connection, name: str) -> None:
         """Another hub may have begun one."""

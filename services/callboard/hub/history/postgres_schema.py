@@ -443,7 +443,8 @@ SELECT callboard_hub.trim(
 """
 
 PURGES = """
-SELECT number, topic, through FROM callboard_hub.purges WHERE number > %(after)s ORDER BY number
+SELECT topic, through FROM callboard_hub.purges
+WHERE number > %(after)s AND number <= %(last)s ORDER BY number
 """
 
 FIND = """

@@ -9,12 +9,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
-from callboard.hub.event import Update
+from callboard.hub.event import Publication, Update
 
 COUNT_MAX = 100_000
 BYTES_MAX = 64 << 20
 _COMPACT_AFTER = 1024
 """Slots that may lie waste before the lists are cut."""
+_GONE = Update(0, "", 0, Publication((), b""))
+"""In the slot of one that was let go."""
 
 
 class Ring:
@@ -87,9 +89,11 @@ class Ring:
             return None
         return self._offsets[found]
 
-    def forget(self, topic: str) -> None:
-        """Take out the updates that have a topic among theirs."""
-        kept = [u for u in self._updates[self._start :] if topic not in u.topics]
+    def forget(self, topic: str, through: int) -> None:
+        """Take out the updates up to an offset that have a topic among theirs."""
+        kept = [
+            u for u in self._updates[self._start :] if u.offset > through or topic not in u.topics
+        ]
         if len(kept) < len(self):
             self.begin(kept, self._first)
 
@@ -102,6 +106,7 @@ class Ring:
             offset = self._offsets[self._start]
             if written is not None and offset > written:
                 break
+            self._updates[self._start] = _GONE
             self._start += 1
             self._first = offset + 1
         if self._start > _COMPACT_AFTER and self._start > len(self._updates) // 2:

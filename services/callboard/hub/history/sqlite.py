@@ -27,6 +27,7 @@ from callboard.hub.history.store import (
     Draft,
     Header,
     Page,
+    Purged,
     Retention,
     Standing,
     StoreAway,
@@ -57,8 +58,9 @@ class SqliteStore:
         self._marked_at = 0.0
         self._tidying: asyncio.Task[None] | None = None
 
-    async def open(self, told: Told, fatal: Callable[[str], None]) -> Standing:
+    async def open(self, told: Told, purged: Purged, fatal: Callable[[str], None]) -> Standing:
         self._told = told
+        self._purged = purged
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
         self._database = await self._loop.run_in_executor(
@@ -116,6 +118,7 @@ class SqliteStore:
             await self._write(self._database.settle_purge)
         except (HistoryFull, HistoryBusy) as refused:
             raise StoreAway("the disk is full, or the database in use") from refused
+        self._purged(topic, head)
         return count
 
     async def close(self) -> None:

@@ -140,6 +140,8 @@ class Trimmed:
 
 Told = Callable[[Sequence[Update]], None]
 """On the event loop: committed updates, in order, each once, no offset left out."""
+Purged = Callable[[str, int], None]
+"""On the event loop: a topic, and an offset up to which it was purged; perhaps more than once."""
 
 
 class Store(Protocol):
@@ -151,11 +153,12 @@ class Store(Protocol):
     StoreFailed.
     """
 
-    async def open(self, told: Told, fatal: Callable[[str], None]) -> Standing:
+    async def open(self, told: Told, purged: Purged, fatal: Callable[[str], None]) -> Standing:
         """Make it if there is none, and begin a new epoch where one is needed.
 
         From then on `told` gets every update above `Standing.head`, also those that other hubs
-        append. Raises OSError or ValueError (another format, or damaged), with the reason.
+        append, and `purged` what any hub purges, once `told` has had what precedes it. Raises
+        OSError or ValueError (another format, or damaged), with the reason.
         """
 
     async def append(self, batch: Sequence[Draft]) -> Sequence[Update]:
@@ -192,7 +195,8 @@ class Store(Protocol):
         """One small slice of what retention asks for, and of old idempotency keys."""
 
     async def purge(self, topic: str) -> int:
-        """Remove all updates that have a topic among theirs, whole; durable on return. How many."""
+        """Remove all updates that have a topic among theirs, whole; how many. On return that is
+        durable, and `purged` was told."""
 
     async def close(self) -> None:
         """The end of a clean run. Appends in progress are finished before."""

@@ -75,16 +75,16 @@ class StoredHistory:
         self._trimmed: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._intake: Intake
-        self._early: list[Sequence[Update]] | None = None
+        self._early: list[Callable[[], None]] | None = None
         self._grown = asyncio.Event()
         self._away = Seldom("history: the store was away %d times: %s")
 
     async def start(self) -> None:
         """Open the store. Raises OSError or ValueError, with the reason."""
         # what is told before the ring has its beginning waits for it
-        early: list[Sequence[Update]] = []
+        early: list[Callable[[], None]] = []
         self._early = early
-        standing = await self._store.open(self._see, self._fatal)
+        standing = await self._store.open(self._see, self._forget, self._fatal)
         self._epochs = list(standing.epochs)
         self._head, self._oldest = standing.head, standing.oldest
         self._trimmed = dict(standing.trimmed)
@@ -96,8 +96,8 @@ class StoredHistory:
         self._ring.begin(newest, newest[0].offset if newest else self._head + 1)
         self._intake = await self._make_intake(newest[-1].time_ms if newest else 0)
         self._early = None
-        for updates in early:
-            self._visible(updates)
+        for told in early:
+            told()
         self._tasks = [
             asyncio.create_task(self._commit(), name="history-commit"),
             asyncio.create_task(self._trim(), name="history-trim"),
@@ -212,7 +212,6 @@ class StoredHistory:
     async def purge(self, topic: str) -> int:
         await self._flushed()
         count = await self._ask(lambda: self._store.purge(topic))
-        self._ring.forget(topic)
         log.info("history: purged topic=%r updates=%d", topic, count)
         return count
 
@@ -235,9 +234,16 @@ class StoredHistory:
     def _see(self, updates: Sequence[Update]) -> None:
         """What a store tells."""
         if self._early is not None:
-            self._early.append(updates)
+            self._early.append(partial(self._visible, updates))
         else:
             self._visible(updates)
+
+    def _forget(self, topic: str, through: int) -> None:
+        """What a store purged, whichever hub asked for it."""
+        if self._early is not None:
+            self._early.append(partial(self._ring.forget, topic, through))
+        else:
+            self._ring.forget(topic, through)
 
     def _visible(self, updates: Sequence[Update]) -> None:
         for update in updates:

@@ -112,6 +112,21 @@ async def test_a_hub_that_has_not_seen_a_place_yet_waits_for_it(server: Postgres
             assert await following(second, parse(update.id)) == []
 
 
+async def test_what_is_purged_at_one_hub_is_forgotten_at_both(server: PostgresServer) -> None:
+    url = server.database()
+    async with history(url) as first, history(url) as second:
+        for text in ("a", "b"):
+            await publish(first, text)
+        await eventually(lambda: second.head == 2)
+        assert await first.purge("/t") == 2
+        assert first.recent(0, LARGE) == ()
+        await eventually(lambda: second.recent(0, LARGE) == ())
+        await publish(second, "c")
+        assert await following(second, Cursor(earliest=True)) == ["c"]
+        await eventually(lambda: first.head == 3)
+        assert await following(first, Cursor(earliest=True)) == ["c"]
+
+
 async def test_readers_keep_what_memory_has_while_the_server_is_away(
     server: PostgresServer,
 ) -> None:

@@ -18,9 +18,8 @@ from tests.harness.postgres_stores import NOW_MS, Hub, draft, hubs
 
 from callboard.hub.event import Update
 from callboard.hub.history import postgres, postgres_connection
-from callboard.hub.history.postgres import HistoryUncertain
 from callboard.hub.history.store import Bound, Retention, StoreAway, StoreFailed
-from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull
+from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull, HistoryUncertain
 
 LARGE = 1 << 30
 APPEND = "callboard_hub.append"
@@ -414,6 +413,23 @@ async def test_a_hub_that_was_away_is_told_of_a_purge(server: PostgresServer) ->
         assert away.purged == [("/a", 4)]
         assert [u.data for u in away.told] == [b"1", b"2", b"4"]
         assert away.reasons == []
+
+
+async def test_a_hub_that_was_away_for_more_purges_than_are_remembered_leaves(
+    server: PostgresServer,
+) -> None:
+    url = server.database()
+    async with relayed(url) as (relay_url, relay), hubs(relay_url) as [away], hubs(url) as [hub]:
+        await hub.publish("1", "2")
+        await eventually(lambda: len(away.told) == 2)
+        relay.lose(Loses.BOTH, "FROM callboard_hub.state")
+        await eventually(lambda: relay.lost)
+        await hub.store.purge("/t")
+        with psycopg.connect(url) as connection:
+            connection.execute("DELETE FROM callboard_hub.purges")
+        relay.cut()
+        await eventually(lambda: away.reasons)
+        assert away.reasons == ["history: more was purged than the server remembers"]
 
 
 # ---------------------------------------------------------------------------- refusals

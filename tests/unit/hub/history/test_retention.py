@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -203,6 +204,21 @@ async def test_a_purged_topic_is_forgotten_in_memory_and_on_the_disk(
         assert b"secret" not in held
     async with running(tmp_path / "h", mode) as one:
         assert [u.offset for u in await one.all()] == [1, 5]
+
+
+@pytest.mark.parametrize("mode", list(Acknowledge))
+async def test_what_is_published_while_a_topic_is_purged_stays(
+    tmp_path: Path, mode: Acknowledge
+) -> None:
+    async with running(tmp_path / "h", mode) as one:
+        await one.publish_all([("x", "gone")] * 3000)
+        purging = asyncio.create_task(one.history.purge("gone"))
+        later = []
+        while not purging.done():
+            later.append((await one.publish("y", "gone")).offset)
+        kept = [update.offset for update in await one.all()]
+        assert kept == [offset for offset in later if offset >= kept[0]]
+        assert [u.offset for u in one.history.recent(0, 1 << 30) or ()] == kept
 
 
 async def test_a_purge_is_no_gap(tmp_path: Path) -> None:

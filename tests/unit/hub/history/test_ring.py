@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,10 +69,22 @@ def test_a_hole_is_stepped_over() -> None:
     ring = Ring()
     ring.begin([], 1)
     ring.add([update(n, topic="gone" if n in (3, 4) else "t") for n in range(1, 7)])
-    ring.forget("gone")
+    ring.forget("gone", 3)
+    assert offsets(ring.after(2, 1 << 20)) == [4, 5, 6]
+    ring.forget("gone", 6)
     assert offsets(ring.after(2, 1 << 20)) == [5, 6]
     assert offsets(ring.after(3, 1 << 20)) == [5, 6]
     assert ring.first == 1
+
+
+def test_what_memory_lets_go_of_is_held_no_longer() -> None:
+    ring = Ring(count_max=3)
+    ring.begin([], 1)
+    updates = [update(n) for n in range(1, 11)]
+    before = [sys.getrefcount(u) for u in updates]
+    ring.add(updates)
+    after = [sys.getrefcount(u) for u in updates]
+    assert [more - less for more, less in zip(after, before, strict=True)] == [0] * 7 + [1] * 3
 
 
 def test_backwards_begins_below_an_offset() -> None:
