@@ -12,6 +12,7 @@ from pathlib import Path
 from callboard.catalog.changes import Change
 from callboard.feed.client import FeedClient
 from callboard.feed.copy import CatalogCopy
+from callboard.feed.following import follow_for_ever, why_not_ready
 from callboard.feed.image import NAME, ImageError, ImageWriter, load
 from callboard.feed.poll import PollClient
 from callboard.nameserver.settings import NameserverSettings
@@ -20,8 +21,6 @@ log = logging.getLogger(__name__)
 
 SAVE_INTERVAL_S = 10.0
 """How much of the catalog's history a power cut may cost; agents have it all the same."""
-
-RESTART_PAUSE_S = 1.0
 
 
 class CatalogView:
@@ -59,7 +58,8 @@ class CatalogView:
             self._load(path)
             self._image = ImageWriter(path, self.copy)
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._follow(), name="follow"))
+        following = follow_for_ever(self.follower.run, self.copy.reset_listeners)
+        self._tasks.append(loop.create_task(following, name="follow"))
         if self._image is not None:
             self._tasks.append(loop.create_task(self._save_often(), name="save"))
 
@@ -78,9 +78,7 @@ class CatalogView:
 
     def problem(self) -> str | None:
         """Why nothing can be answered; None if something can."""
-        if self.copy.ready:
-            return None
-        return f"no complete copy of the catalog yet: {self.follower.last_error or 'connecting'}"
+        return why_not_ready(self.copy, self.follower)
 
     def status(self) -> dict[str, object]:
         """What is known of the copy and where it comes from."""
@@ -124,16 +122,6 @@ class CatalogView:
 
     def _changed(self, changes: Sequence[Change]) -> None:
         """Changes are saved when it is time."""
-
-    async def _follow(self) -> None:
-        """Follow for ever; a mistake of ours on the way must not leave us stale for good."""
-        while True:
-            try:
-                await self.follower.run()
-            except Exception:
-                log.exception("following the catalog failed: begun anew")
-            self.copy.reset_listeners()
-            await asyncio.sleep(RESTART_PAUSE_S)
 
     async def _save_often(self) -> None:
         await self._complete.wait()

@@ -22,6 +22,7 @@ from callboard.catalog.changes import Change
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.registration import own_address
 from callboard.dns.settings import DnsSettings
+from callboard.feed import following
 from callboard.feed.image import NAME
 from callboard.nameserver import view as view_module
 from callboard.nameserver.service import Nameserver
@@ -165,7 +166,7 @@ async def test_taken_port_is_refused() -> None:
 async def test_mistake_on_the_way_does_not_end_the_following(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(view_module, "RESTART_PAUSE_S", 0.05)
+    monkeypatch.setattr(following, "RESTART_PAUSE_S", 0.05)
     farm = article_farm()
     async with feeding((farm, FakeCluster())) as servers, running(settings(servers[0].url)) as it:
         await has_answers(it)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import time
 from collections.abc import Sequence
 
 from callboard.feed.client import FeedClient, FollowSettings
+from callboard.feed.following import follow_for_ever, why_not_ready
 from callboard.hub.catalog.topics import Topics
-from callboard.pki.live import Judge
-
-log = logging.getLogger(__name__)
 
 SLICE_S = 0.004
 """Longest time on the loop for making events, but for a single one's."""
-
-RESTART_PAUSE_S = 1.0
 
 
 class CatalogFollower:
@@ -27,7 +22,6 @@ class CatalogFollower:
         self,
         addresses: Sequence[str],
         *,
-        datacenter: str = "",
         token: str = "",
         tls: ssl.SSLContext | None = None,
         source: str = "",
@@ -36,12 +30,8 @@ class CatalogFollower:
         """`addresses` are the agents' URLs; `tls` is how https ones are spoken to; `source` is the
         local address, "" lets the system choose."""
         self._more = asyncio.Event()
-        self.topics = Topics(
-            clock=lambda: asyncio.get_running_loop().time(),
-            datacenter=datacenter,
-            waits=self._more.set,
-        )
-        self._client = FeedClient(
+        self.topics = Topics(clock=lambda: asyncio.get_running_loop().time(), waits=self._more.set)
+        self.client = FeedClient(
             addresses,
             self.topics.copy,
             settings=settings,
@@ -49,11 +39,15 @@ class CatalogFollower:
             tls=tls,
             source=source,
         )
+        self.judge = self.client.judge
+        """Leave an agent whose certificate (DER) is not accepted any more."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to follow."""
-        self._task = asyncio.create_task(self._follow(), name="follow the catalog")
+        self._task = asyncio.create_task(
+            follow_for_ever(self._run, self.topics.copy.doubt), name="follow the catalog"
+        )
 
     async def stop(self) -> None:
         """Stop following; the values stay."""
@@ -62,54 +56,14 @@ class CatalogFollower:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def judge(self, judge: Judge) -> None:
-        """Leave an agent whose certificate (DER) is not accepted any more."""
-        self._client.judge(judge)
-
     def problem(self) -> str | None:
         """Why there are no topics; None if there are."""
-        if self.topics.ready:
-            return None
-        return f"no complete copy of the catalog yet: {self._client.last_error or 'connecting'}"
+        return why_not_ready(self.topics.copy, self.client)
 
-    def status(self) -> dict[str, object]:
-        """What is known of the catalog, and where it comes from."""
-        topics, copy = self.topics, self.topics.copy
-        age_s = topics.age_s() if topics.ready else None
-        nodes, services, checks = copy.tables.counts
-        return {
-            "ready": topics.ready,
-            "connected_to": self._client.connected_to,
-            "last_error": self._client.last_error,
-            "switches": self._client.switches,
-            "datacenter": copy.datacenter,
-            "epoch": topics.place.epoch,
-            "index": topics.place.index,
-            "oldest": topics.oldest.index,
-            "age_s": None if age_s is None or age_s == float("inf") else round(age_s, 3),
-            "leader": copy.leader,
-            "members": len(copy.members),
-            "nodes": nodes,
-            "services": services,
-            "checks": checks,
-            "events": topics.events,
-            "resets": topics.resets,
-            "waiting": copy.waiting,
-            "ring_events": topics.ring_events,
-            "ring_bytes": topics.ring_bytes,
-        }
-
-    async def _follow(self) -> None:
-        """Follow for ever; a mistake of ours on the way must not leave us stale for good."""
-        while True:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._client.run(), name="follow the feed")
-                    group.create_task(self._make(), name="make events")
-            except* Exception:
-                log.exception("following the catalog failed: begun anew")
-                self.topics.copy.doubt()
-            await asyncio.sleep(RESTART_PAUSE_S)
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.client.run(), name="follow the feed")
+            group.create_task(self._make(), name="make events")
 
     async def _make(self) -> None:
         """Make the events of what was received, a slice at a time."""

@@ -35,7 +35,6 @@ class StepwiseCopy(CatalogCopy):
 
     def __init__(
         self,
-        datacenter: str = "",
         *,
         waits: Callable[[], None],
         replaced: Callable[[int | None], None],
@@ -52,7 +51,7 @@ class StepwiseCopy(CatalogCopy):
         self._waits = waits
         self._replaced = replaced
         self._beaten = beaten
-        super().__init__(datacenter)
+        super().__init__()
 
     @property
     def applied_index(self) -> int:

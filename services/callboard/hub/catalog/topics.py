@@ -57,15 +57,12 @@ class Topics:
         self,
         *,
         clock: Callable[[], float],
-        datacenter: str = "",
         waits: Callable[[], None] = lambda: None,
         ring_bytes_max: int = BYTES_MAX,
         ring_events_max: int = EVENTS_MAX,
     ) -> None:
         """`clock` is monotonic, the feed's. `waits` is called when `steps` has something to do."""
-        self.copy = StepwiseCopy(
-            datacenter, waits=waits, replaced=self._replaced, beaten=self._beaten
-        )
+        self.copy = StepwiseCopy(waits=waits, replaced=self._replaced, beaten=self._beaten)
         """What the feed fills."""
         self._clock = clock
         self._ring = Ring(0, bytes_max=ring_bytes_max, events_max=ring_events_max)
@@ -76,8 +73,6 @@ class Topics:
         self._reset: list[Callable[[], None]] = []
         self._generation = 0
         """Goes up when the values are replaced."""
-        self.events = 0
-        """How many events of the log were made."""
         self.resets = 0
 
     # -- CatalogTopics ----------------------------------------------------------------------
@@ -197,7 +192,6 @@ class Topics:
 
     def _tell(self, events: Sequence[CatalogEvent]) -> None:
         if events:
-            self.events += len(events)
             self._ring.add(events)
             for changed in self._changed:
                 changed(events)

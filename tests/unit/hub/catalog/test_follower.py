@@ -12,6 +12,7 @@ from tests.harness.farm import Farm, article_farm
 from tests.harness.feeding import FakeCluster, FeedServer, feeding
 from tests.harness.told_catalog import EVERYTHING, THE_LOG, Reader, identified, wanting
 
+from callboard.feed import following as following_module
 from callboard.feed.client import FollowSettings
 from callboard.hub.catalog import follower as follower_module
 from callboard.hub.catalog.follower import CatalogFollower
@@ -62,11 +63,9 @@ async def test_a_service_that_comes_and_fails_is_told() -> None:
         farm.remove_service("agent-3", "late")
         await eventually(lambda: "/catalog/services/late" not in reader.values)
         assert follower.problem() is None
-        status = follower.status()
-        assert status["index"] == farm.applied_index
-        assert status["connected_to"] == server.url
-        assert status["waiting"] == 0
-        assert (status["events"], status["resets"]) == (6, 1)
+        assert follower.client.connected_to == server.url
+        assert topics.copy.waiting == 0
+        assert (topics.ring_events, topics.resets) == (6, 1)
 
 
 async def test_indexes_go_on_without_a_gap_when_an_agent_is_killed() -> None:
@@ -89,7 +88,7 @@ async def test_indexes_go_on_without_a_gap_when_an_agent_is_killed() -> None:
 
 
 def active(servers: list[FeedServer], follower: CatalogFollower) -> FeedServer:
-    (found,) = (it for it in servers if it.url == follower.status()["connected_to"])
+    (found,) = (it for it in servers if it.url == follower.client.connected_to)
     return found
 
 
@@ -131,7 +130,7 @@ async def test_a_burst_of_changes_lets_others_have_their_turn(
 async def test_a_mistake_of_ours_is_followed_by_a_new_snapshot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(follower_module, "RESTART_PAUSE_S", 0.01)
+    monkeypatch.setattr(following_module, "RESTART_PAUSE_S", 0.01)
     farm = article_farm()
     async with feeding((farm, FakeCluster())) as (server,), following(server.url) as follower:
         await eventually(lambda: follower.topics.ready)
@@ -156,7 +155,7 @@ async def test_without_an_agent_there_are_no_topics_and_it_says_why() -> None:
     async with following(url) as follower:
         await eventually(lambda: "Connect" in (follower.problem() or ""))
         assert not follower.topics.ready
-        assert follower.status()["age_s"] is None
+        assert follower.topics.age_s() == float("inf")
 
 
 async def test_a_real_agent_is_followed() -> None:
