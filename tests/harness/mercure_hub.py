@@ -19,16 +19,17 @@ from typing import Any
 import aiohttp
 import jwt
 from tests.harness.eventually import SLOW
+from tests.harness.plain_asgi import plain_asgi
 
 from callboard.events.parser import Event, Parser
 from callboard.hub.auth.keys import Keys, of_secret
+from callboard.hub.auth.origins import Origins
 from callboard.hub.auth.requests import Authority
 from callboard.hub.auth.tokens import Trust
 from callboard.hub.history.sqlite import SqliteStore
 from callboard.hub.history.store import Acknowledge, Retention
 from callboard.hub.history.stored import StoredHistory
 from callboard.hub.http.application import Hub
-from callboard.hub.http.origins import Origins
 from callboard.hub.http.ports import Door
 from callboard.hub.matching.index import Index
 from callboard.hub.subscribers.limits import ReaderLimits
@@ -323,12 +324,13 @@ async def local_hub(
     await history.start()
     readers = Readers(history, None, Index(), wheel=wheel, limits=limits)
     keys = Keys(of_secret(PUBLISHER_KEY), of_secret(SUBSCRIBER_KEY))
-    authority = Authority(keys, Trust(RESOURCE), allowed_origins=[APP])
-    more = {"origins": Origins([APP]), "subscriptions": True, **more}
+    authority = Authority(keys, Trust(RESOURCE), Origins([APP]))
+    more = {"subscriptions": True, **more}
     application = Hub(history, readers, authority, Figures(readers, history), **more)
     api = application.api(door or Door())
     app = await api.app.app()
-    server = Server(app, handlers=api.publishing, wheel=wheel, detach=detach, fast_lane=fast_lane)
+    served = app if detach else plain_asgi(app)
+    server = Server(served, handlers=api.publishing, wheel=wheel, fast_lane=fast_lane)
     await server.start()
     origin = f"http://127.0.0.1:{server.port}"
     mercure = MercureHub(origin, PUBLISHER_KEY, SUBSCRIBER_KEY, RESOURCE)

@@ -41,6 +41,7 @@ PURE_MODULES = (
     "callboard.hub.event",
     "callboard.hub.cursor",
     "callboard.hub.matching",
+    "callboard.hub.auth.origins",
     "callboard.hub.auth.rates",
     "callboard.hub.mercure",
 )

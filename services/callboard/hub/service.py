@@ -21,6 +21,7 @@ from callboard.chassis.metrics import LoopLag, Metrics
 from callboard.chassis.registration import Registration, own_address
 from callboard.chassis.standing import judge_standing
 from callboard.hub.auth import keys
+from callboard.hub.auth.origins import Origins
 from callboard.hub.auth.rates import Rates
 from callboard.hub.auth.requests import Authority
 from callboard.hub.auth.tokens import RESOURCE, Trust
@@ -31,7 +32,6 @@ from callboard.hub.history.store import Acknowledge, Store
 from callboard.hub.history.stored import StoredHistory
 from callboard.hub.http.application import Hub
 from callboard.hub.http.hooks import load_hooks
-from callboard.hub.http.origins import Origins
 from callboard.hub.http.ports import Door
 from callboard.hub.matching.index import Index
 from callboard.hub.mercure.webhooks import BadHook
@@ -164,11 +164,10 @@ class HubProgram:
         return Hub(
             history,
             readers,
-            Authority(own, trust, allowed_origins=settings.allowed_origins),
+            Authority(own, trust, Origins(settings.allowed_origins)),
             figures,
             rates=Rates(rate, max(1.0, rate)),
             anonymous=settings.anonymous,
-            origins=Origins(settings.allowed_origins),
             hooks=hooks,
             subscriptions=settings.subscriptions,
         )

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from callboard.chassis.guards import OriginGuard
 from callboard.hub.auth.keys import Keys
+from callboard.hub.auth.origins import Origins
 from callboard.hub.auth.tokens import PUBLISH, SUBSCRIBE, BadToken, Trust, Verifier
 from callboard.hub.matching.queries import speaks_draft_08
 from callboard.hub.matching.refusal import Refused
+from callboard.hub.mercure.addresses import Address, address_of
 from callboard.hub.ports import Rights
 
 log = logging.getLogger(__name__)
@@ -41,23 +41,26 @@ class Shown:
     headers: Mapping[str, str]
     """Names in lower case; repeated fields joined by commas."""
     query: Mapping[str, Sequence[str]]
-    host: str = ""
-    """That the request was sent to, as its sender wrote it (before any proxy)."""
-    metadata_url: str = ""
-    """Of the protected resource metadata; "": not told."""
+    scheme: str = "http"
+    """Of the listener that it came to."""
+
+    @property
+    def address(self) -> Address:
+        """Where the hub is for who asks."""
+        return address_of(self.headers, self.scheme)
 
 
 class Authority:
     """Judges who asks."""
 
     def __init__(
-        self, keys: Keys, trust: Trust | None = None, *, allowed_origins: Iterable[str] = ()
+        self, keys: Keys, trust: Trust | None = None, origins: Origins | None = None
     ) -> None:
-        """`allowed_origins`: pages of other sites that may publish with a cookie."""
+        """`origins`: the pages of other sites that may publish with a cookie."""
         self._trust = trust or Trust()
         self._publishers = Verifier(keys.publisher, PUBLISH, self._trust)
         self._subscribers = Verifier(keys.subscriber, SUBSCRIBE, self._trust)
-        self._origins = OriginGuard(origin for origin in allowed_origins if origin != "*")
+        self.origins = origins or Origins()
 
     @property
     def resource(self) -> str:
@@ -77,7 +80,7 @@ class Authority:
         if found is None:
             raise token_needed(shown)
         token, is_cookie = found
-        if is_cookie and not self._comes_from_ours(shown):
+        if is_cookie and not self.origins.may_write_by_cookie(shown.headers, shown.address.origin):
             raise Refused(403, "a page of another site may not publish with a cookie")
         return _verified(self._publishers, token, shown, now)
 
@@ -94,11 +97,6 @@ class Authority:
             raise token_needed(shown)
         if rights.subscribe is None or not rights.subscribe.allow(topic):
             raise insufficient(shown)
-
-    def _comes_from_ours(self, shown: Shown) -> bool:
-        """Draft 08, Security Considerations: Origin or Referer must be there, and known."""
-        origin = shown.headers.get("origin") or _origin(shown.headers.get("referer", ""))
-        return bool(origin) and self._origins.allows(origin, shown.host)
 
 
 def shows_token(shown: Shown) -> bool:
@@ -163,22 +161,6 @@ def _malformed(shown: Shown, text: str) -> Refused:
 
 
 def _challenge(shown: Shown, error: str) -> tuple[tuple[str, str], ...]:
-    parts = [f'error="{error}"'] if error else []
-    if shown.metadata_url:
-        parts.append(f'resource_metadata="{_quotable(shown.metadata_url)}"')
-    return (("WWW-Authenticate", f"Bearer {', '.join(parts)}".strip()),)
-
-
-def _quotable(url: str) -> str:
-    """A URL for a quoted-string: what would end it is percent-encoded."""
-    return re.sub(
-        r"[^!#-\[\]-~]", lambda one: "".join(f"%{byte:02X}" for byte in one[0].encode()), url
-    )
-
-
-def _origin(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    named = f'error="{error}", ' if error else ""
+    metadata = shown.address.metadata
+    return (("WWW-Authenticate", f'Bearer {named}resource_metadata="{metadata}"'),)

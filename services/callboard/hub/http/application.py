@@ -19,7 +19,6 @@ from callboard.hub.http.authorising import Authorising
 from callboard.hub.http.discovery import DiscoveryEndpoints
 from callboard.hub.http.frame import Frame, Resource
 from callboard.hub.http.hooks import HOOKS_PATH, HookEndpoints
-from callboard.hub.http.origins import Origins
 from callboard.hub.http.page import page_resources
 from callboard.hub.http.ports import Door, Statistics
 from callboard.hub.http.presence import Presence, SubscriptionEndpoints
@@ -74,7 +73,6 @@ class Hub:
         *,
         rates: Rates | None = None,
         anonymous: bool = True,
-        origins: Origins | None = None,
         hooks: Mapping[str, Hook] | None = None,
         subscriptions: bool = False,
         now: Callable[[], float] = time.time,
@@ -87,7 +85,7 @@ class Hub:
         self._readers = readers
         self._authority = authority
         self._statistics = statistics
-        self._origins = origins or Origins()
+        self._origins = authority.origins
         self._hooks = hooks or {}
         self._now = now
         self._rates = rates if rates is not None else Rates(0.0, 1.0)

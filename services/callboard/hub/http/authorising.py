@@ -13,7 +13,6 @@ from callboard.hub.auth.requests import Authority, Shown, shows_token, token_nee
 from callboard.hub.auth.tokens import payload_of
 from callboard.hub.http.ports import Door
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.mercure.addresses import address_of
 from callboard.hub.mercure.parameters import Generation
 from callboard.hub.mercure.refusals import too_many
 from callboard.hub.ports import Matcher, Rights
@@ -100,6 +99,4 @@ class Authorising:
         return lambda matcher: payload_of(rights, matcher)
 
     def _shown(self, request: Request) -> Shown:
-        address = address_of(request.headers, self._door.scheme)
-        host = address.origin.partition("://")[2]
-        return Shown(request.headers, request.query, host, address.metadata)
+        return Shown(request.headers, request.query, self._door.scheme)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from callboard.hub.auth.metadata import metadata
 from callboard.hub.http.frame import JSON
-from callboard.hub.mercure.metadata import metadata
 from callboard.serve import Answer, Request
 
 

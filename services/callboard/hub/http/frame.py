@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from callboard.chassis.logs import RateLimited
-from callboard.hub.http.origins import Origins
+from callboard.hub.auth.origins import Origins
 from callboard.hub.http.ports import Door
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure.addresses import client_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from callboard.hub.auth.origins import Origins
 from callboard.hub.event import Publication, Update
 from callboard.hub.http.authorising import Authorising
 from callboard.hub.http.frame import PLAIN, Frame, answer_to, text
-from callboard.hub.http.origins import Origins
 from callboard.hub.http.ports import Door
 from callboard.hub.matching import naming
 from callboard.hub.matching.refusal import Refused

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from urllib.parse import quote
 from uuid import UUID
 
+from callboard.hub.auth.origins import is_browser
 from callboard.hub.cursor import EARLIEST
 from callboard.hub.event import Format, named
 from callboard.hub.http.authorising import Authorising, DeadToken
 from callboard.hub.http.frame import Frame
-from callboard.hub.http.origins import is_browser
 from callboard.hub.http.ports import Door
 from callboard.hub.http.presence import Presence
 from callboard.hub.http.publish import topic_of

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.harness.mercure_hub import local_hub
 
-from callboard.hub.http.origins import Origins, is_browser
 from callboard.hub.http.page import page_resources
 from callboard.hub.http.ports import Door
 
@@ -104,33 +103,3 @@ async def test_every_path_tells_its_methods(tmp_path: Path, path: str) -> None:
 async def test_there_is_nothing_elsewhere(tmp_path: Path, path: str) -> None:
     async with local_hub(tmp_path) as local:
         assert (await local.hub.ask("GET", path)).status == 404
-
-
-def test_every_page_may_read_if_that_is_wanted_but_none_with_cookies() -> None:
-    origins = Origins(["*", "https://app.example/"])
-    stranger = dict(origins.headers({"origin": "https://evil.example"}))
-    assert stranger["Access-Control-Allow-Origin"] == "*"
-    assert "Access-Control-Allow-Credentials" not in stranger
-    friend = dict(origins.headers({"origin": "https://App.example"}))
-    assert friend["Access-Control-Allow-Origin"] == "https://App.example"
-    assert friend["Access-Control-Allow-Credentials"] == "true"
-    assert origins.preflight({"origin": "https://evil.example"})
-    assert not Origins().preflight({"origin": "https://evil.example"})
-    assert not origins.may_write({"origin": "https://evil.example"}, "http://localhost:8800")
-
-
-@pytest.mark.parametrize(
-    ("headers", "browser"),
-    [
-        ({"accept": "text/event-stream"}, False),
-        ({"accept": "text/event-stream", "user-agent": "curl/8"}, False),
-        ({"accept": "*/*", "user-agent": "Mozilla/5.0"}, False),
-        ({"accept": "text/event-stream", "user-agent": "Mozilla/5.0"}, True),
-        ({"accept": "text/event-stream", "origin": "null"}, True),
-        ({"accept": "Text/Event-Stream", "sec-fetch-dest": "empty"}, True),
-    ],
-)
-def test_an_event_source_shows_that_it_is_a_browsers(
-    headers: dict[str, str], browser: bool
-) -> None:
-    assert is_browser(headers) is browser

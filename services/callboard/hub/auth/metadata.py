@@ -1,4 +1,4 @@
-"""The hub's protected resource metadata. Pure.
+"""The hub's protected resource metadata: what tokens it takes, and where.
 
 Source: RFC 9728, 2; draft-dunglas-mercure-08, Discovery. `resource` is the hub's configured
 identifier: what tokens of draft 08 must have in `aud`.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 
-DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
-"""RFC 9396: the type of the entries in `authorization_details` that concern a hub."""
-COOKIE = "__Secure-mercure_access_token"
+from callboard.hub.auth.requests import COOKIE
+from callboard.hub.auth.tokens import DETAIL_TYPE
+from callboard.hub.matching.queries import MATCHER_TYPES
 
 
 def metadata(resource: str, *, subscriptions: bool) -> bytes:
@@ -21,7 +21,7 @@ def metadata(resource: str, *, subscriptions: bool) -> bytes:
         "bearer_methods_supported": ["header"],
         "authorization_details_types_supported": [DETAIL_TYPE],
         "mercure_cookie": COOKIE,
-        "mercure_matcher_types_supported": ["exact", "urlpattern"],
+        "mercure_matcher_types_supported": MATCHER_TYPES,
     }
     if subscriptions:
         document["mercure_subscriptions"] = True

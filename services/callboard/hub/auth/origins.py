@@ -1,13 +1,15 @@
-"""Pages of other sites: who may read answers (CORS), who may write without a token. Pure.
+"""Pages of other sites: who may read answers (CORS), who may write by the visitor's browser alone
+(without a token, or with a cookie's). Pure.
 
-Source: WHATWG Fetch, 3.2 (CORS protocol); draft-dunglas-mercure-08, Subscription. An origin is
-named in an answer only if it is on the list; `*` on the list lets every page read, and none of
-them with cookies.
+Source: WHATWG Fetch, 3.2 (CORS protocol); draft-dunglas-mercure-08, Subscription and Security
+Considerations. An origin is named in an answer only if it is on the list; `*` on the list lets
+every page read, and none of them with cookies, nor write.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 Headers = list[tuple[str, str]]
 
@@ -26,13 +28,13 @@ class Origins:
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         """`allowed`: origins (`https://example.com`), or `*`."""
-        listed = {origin.lower().rstrip("/") for origin in allowed}
+        listed = {_plain(origin) for origin in allowed}
         self._every = "*" in listed
         self._listed = frozenset(listed - {"*"})
 
     def lists(self, origin: str) -> bool:
         """Whether an origin is on the list by name."""
-        return origin.lower().rstrip("/") in self._listed
+        return _plain(origin) in self._listed
 
     def headers(self, headers: Mapping[str, str]) -> Headers:
         """What an answer to a request with these headers says of who may read it."""
@@ -70,7 +72,16 @@ class Origins:
         origin = headers.get("origin")
         if origin is None:
             return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-        return origin.lower() == own_origin.lower() or self.lists(origin)
+        return self._knows(origin, own_origin)
+
+    def may_write_by_cookie(self, headers: Mapping[str, str], own_origin: str) -> bool:
+        """Whether a write that shows a cookie may be done: Origin or Referer must be there, and of
+        our own page or of one on the list."""
+        origin = headers.get("origin") or _origin(headers.get("referer", ""))
+        return bool(origin) and self._knows(origin, own_origin)
+
+    def _knows(self, origin: str, own_origin: str) -> bool:
+        return _plain(origin) == own_origin or self.lists(origin)
 
 
 def is_browser(headers: Mapping[str, str]) -> bool:
@@ -83,3 +94,15 @@ def is_browser(headers: Mapping[str, str]) -> bool:
         or any(name.startswith("sec-fetch-") for name in headers)
         or headers.get("user-agent", "").startswith("Mozilla/")
     )
+
+
+def _plain(origin: str) -> str:
+    return origin.lower().rstrip("/")
+
+
+def _origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
