@@ -43,7 +43,7 @@ def publication(
     *,
     type: str = "",
     id: str = "",
-    retry: str | None = None,
+    retry: str = "",
     private: bool = False,
     idempotency_key: str = "",
 ) -> Publication:
@@ -118,8 +118,8 @@ def _id(id: str) -> str:
     return id
 
 
-def _retry(retry: str | None) -> int | None:
-    if retry is None or retry == "":
+def _retry(retry: str) -> int | None:
+    if not retry:
         return None
     if not _DIGITS.fullmatch(retry) or int(retry) > RETRY_MS_MAX:
         raise Refused(400, f"retry is a number of milliseconds, at most {RETRY_MS_MAX}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
+from callboard.hub.mercure.refusals import bad_request
+
 Fields = dict[str, list[str]]
 """Values by name, each name's in their order."""
 
@@ -33,6 +35,14 @@ def decode(raw: bytes) -> Fields:
             name, _, value = pair.partition(b"=")
             fields.setdefault(_text(name), []).append(_text(value))
     return fields
+
+
+def single(fields: Fields, name: str) -> str | None:
+    """The value of a field that is given once; None if it is not there. Raises Refused (400)."""
+    values = fields.get(name)
+    if values is not None and len(values) > 1:
+        raise bad_request(f"{name} is given more than once")
+    return values[0] if values else None
 
 
 def is_form(content_type: str) -> bool:

@@ -15,7 +15,7 @@ from callboard.hub import cursor as cursors
 from callboard.hub.cursor import Cursor
 from callboard.hub.event import Format
 from callboard.hub.matching import queries
-from callboard.hub.mercure.forms import Fields
+from callboard.hub.mercure.forms import Fields, single
 from callboard.hub.mercure.moments import BadMoment, parse_since
 from callboard.hub.mercure.refusals import bad_request
 from callboard.hub.ports import Matcher
@@ -76,7 +76,7 @@ def _asked(
     now_ms: int,
 ) -> Asked:
     last_event_id = _last_event_id(query, headers)
-    since, last = _one(query, "since"), _one(query, "last")
+    since, last = single(query, "since"), single(query, "last")
     try:
         since_ms = parse_since(since, now_ms) if since is not None else None
     except BadMoment as problem:
@@ -112,15 +112,8 @@ def _last_event_id(query: Fields, headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _one(query: Fields, name: str) -> str | None:
-    values = query.get(name)
-    if values is not None and len(values) > 1:
-        raise bad_request(f"{name} is given more than once")
-    return values[0] if values else None
-
-
 def _seconds(query: Fields, name: str, bounds: tuple[float, float]) -> float | None:
-    text = _one(query, name)
+    text = single(query, name)
     if text is None:
         return None
     least, most = bounds
@@ -134,7 +127,7 @@ def _seconds(query: Fields, name: str, bounds: tuple[float, float]) -> float | N
 
 
 def _format(query: Fields, headers: Mapping[str, str]) -> Format:
-    name = _one(query, "format")
+    name = single(query, "format")
     if name is not None:
         if name not in _FORMATS:
             raise bad_request("format is sse or ndjson")

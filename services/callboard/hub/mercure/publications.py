@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 from callboard.hub.event import Publication
 from callboard.hub.matching import naming
-from callboard.hub.mercure.forms import Fields
-from callboard.hub.mercure.refusals import bad_request
+from callboard.hub.mercure.forms import Fields, single
 from callboard.hub.mercure.webhooks import Delivery, Hook
 from callboard.hub.ports import Rights
 
@@ -23,7 +22,7 @@ IDEMPOTENCY_KEY = "idempotency-key"
 def of_form(fields: Fields, headers: Mapping[str, str], publisher: Rights) -> Publication:
     """Of a POST to the hub's URL: its body's fields. Raises Refused."""
     topics = fields.get("topic", [])
-    data = _one(fields, "data").encode()
+    data = (single(fields, "data") or "").encode()
     return _publication(topics, data, fields, headers, publisher)
 
 
@@ -55,9 +54,9 @@ def _publication(
     return naming.publication(
         topics,
         data,
-        type=_one(fields, "type"),
-        id=_one(fields, "id"),
-        retry=_one(fields, "retry") or None,
+        type=single(fields, "type") or "",
+        id=single(fields, "id") or "",
+        retry=single(fields, "retry") or "",
         private="private" in fields,
         idempotency_key=_key(headers.get(IDEMPOTENCY_KEY, ""), topics, publisher),
     )
@@ -80,12 +79,3 @@ def _key(text: str, topics: list[str], publisher: Rights) -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _one(fields: Fields, name: str) -> str:
-    values = fields.get(name)
-    if values is None:
-        return ""
-    if len(values) > 1:
-        raise bad_request(f"{name} is given more than once")
-    return values[0]
