@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from callboard.serve.core import Asgi, Message, refusal
@@ -39,8 +38,6 @@ class Cycle:
         self._begun = False
         self.listening = False
         """The application waits to be told that the client has gone."""
-        self.on_stop: Callable[[], None] | None = None
-        """An answer that will end when told to, and need not be cut, at the server's stop."""
         self._detach: Detach | None = None
 
     async def run(self, app: Asgi) -> None:
@@ -118,9 +115,6 @@ class Cycle:
         """Detach when a head marked by DETACHES comes, which is as middleware has made it."""
         self._detach = detach
 
-    def _end_at_stop(self, on_stop: Callable[[], None]) -> None:
-        self.on_stop = on_stop
-
     def _send_body(self, body: bytes, more: bool) -> None:
         exchange, head = self._exchange, self._head
         assert head is not None
@@ -155,13 +149,6 @@ class Cycle:
     def _scope(self) -> dict[str, Any]:
         exchange, connection = self._exchange, self._connection
         shown = connection.shown
-        extension: dict[str, Any] = {
-            "peer": shown.peer if shown is not None else None,
-            "abort": connection.transport.abort,
-            "on_stop": self._end_at_stop,
-        }
-        if connection.core.detach:
-            extension["detach"] = self._detach_at_head
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -179,7 +166,13 @@ class Cycle:
                 for name, value in exchange.headers.items()
             ],
             "state": {},
-            "extensions": {"callboard": extension},
+            "extensions": {
+                "callboard": {
+                    "peer": shown.peer if shown is not None else None,
+                    "abort": connection.transport.abort,
+                    "detach": self._detach_at_head,
+                }
+            },
         }
 
 

@@ -155,16 +155,12 @@ class Connection(HttpToolsProtocol):
     def shut(self) -> None:
         """The server stops: end what only waits, let the rest finish, take nothing new."""
         self._deaf = True
-        first = self._queue[0] if self._queue else None
-        if first is not None and first.cycle is not None and first.cycle.on_stop is not None:
-            first.keep_alive = False
-            first.cycle.on_stop()
-        elif first is None or first.waits or not first.started:
+        if not self._queue or self._queue[0].waits or not self._queue[0].started:
             for exchange in self._queue:
                 exchange.gone()
             self.transport.close()
         else:
-            first.keep_alive = False
+            self._queue[0].keep_alive = False
 
     def _release_writers(self) -> None:
         waiters, self._drain_waiters = self._drain_waiters, []

@@ -74,8 +74,6 @@ class Core:
     on_lost: Callable[[Standing], None] | None = None
     trust: str = ""
     """The trust domain whose names give clients roles ("dc1.consul")."""
-    detach: bool = True
-    """Whether an ASGI application finds a way to detach in its scope."""
     stopping: bool = False
     _turn_ends: float = 0.0
     """When what came in this turn of the loop has had its time; 0: nothing came in yet."""

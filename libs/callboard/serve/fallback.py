@@ -14,17 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import anyio
 from starlette.responses import Response
 
 from callboard.serve.asgi import DETACHES
 from callboard.serve.core import Message
 from callboard.serve.detached import dismiss
 from callboard.serve.exchange import Answer, Detach
-
-if TYPE_CHECKING:
-    import anyio
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +72,7 @@ class _Detaching(Response):
             # (some middleware keeps the head back until there is a body)
             await send({"type": "http.response.body", "body": b"", "more_body": True})
         else:
-            await self._stream(extension, scope, receive, send)
+            await self._stream(scope, receive, send)
         if self.background is not None:
             await self.background()
 
@@ -87,30 +85,26 @@ class _Detaching(Response):
             }
         )
 
-    async def _stream(
-        self,
-        extension: dict[str, Any],
-        scope: MutableMapping[str, Any],
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def _stream(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         from sse_starlette.sse import EventSourceResponse  # noqa: PLC0415 - the hub alone has it
 
-        buffer = _Buffer(self._detach, extension.get("abort", lambda: None))
+        sending = anyio.CancelScope()
+        buffer = _Buffer(self._detach, sending.cancel)
         response = EventSourceResponse(
             buffer.chunks(),
             self.status_code,
             ping=0,  # (what keeps the connection alive the sink sends itself)
-            shutdown_event=cast("anyio.Event", _Stopping(buffer)),
+            shutdown_event=cast(anyio.Event, _Stopping(buffer)),
             shutdown_grace_period=GOOD_BYE_S,
         )
         response.raw_headers = self.raw_headers
-        if "on_stop" in extension:
-            extension["on_stop"](buffer.stopping)
         try:
-            await response(scope, receive, send)
+            with sending:  # (a client that takes nothing holds it up in `send`)
+                await response(scope, receive, send)
         finally:
             buffer.gone()
+        if sending.cancelled_caught:
+            raise ConnectionAbortedError("stream cut")  # has the server cut the connection
 
 
 class _Stopping:
@@ -181,7 +175,7 @@ class _Buffer:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Start the sink (the head is out), then what it writes, until it closes.
 
-        Raises ConnectionAbortedError to have the server cut the connection.
+        Raises ConnectionAbortedError after `abort`.
         """
         yield b""  # (a server may keep the head back until there is a body)
         self._started = True

@@ -61,11 +61,9 @@ class Server:
         wheel: TimerWheel | None = None,
         fast_lane: bool = True,
         websockets: bool = False,
-        detach: bool = True,
         observe: Observer | None = None,
     ) -> None:
-        """`trust` is the trust domain whose names give clients with a certificate their roles.
-        Without `detach` the application has to stream by ASGI, as under any other server."""
+        """`trust` is the trust domain whose names give clients with a certificate their roles."""
         self._app = app
         self._handlers = handlers
         self._host = host
@@ -86,7 +84,6 @@ class Server:
         self._wheel = wheel
         self._fast_lane = fast_lane
         self._websockets = websockets
-        self._detach = detach
         self._observe = observe
         self._core: Core | None = None
         self._listeners: list[socket.socket] = []
@@ -119,7 +116,6 @@ class Server:
             observe=self._observe,
             on_lost=self._lost,
             trust=self._trust,
-            detach=self._detach,
         )
         self._core = core
         self._state = ServerState()

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 from starlette.applications import Starlette
 from starlette.routing import Route as StarletteRoute
+from tests.harness.plain_asgi import plain_asgi
 
 from callboard.serve import (
     Answer,
@@ -205,19 +206,19 @@ async def serving(
     detach: bool = True,
     ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Site]:
-    """A site, started and stopped."""
+    """A site, started and stopped. `detach=False`: its application finds no way to."""
     table = RouteTable()
     observed: list[tuple[str, str, int]] = []
 
     def observe(method: str, pattern: str, status: int, seconds: float) -> None:
         observed.append((method, pattern, status))
 
+    app = starlette_app(table)
     server = Server(
-        starlette_app(table),
+        app if detach else plain_asgi(app),
         handlers=table,
         limits=limits,
         fast_lane=fast_lane,
-        detach=detach,
         ssl_context=ssl_context,
         trust="dc1.consul",
         observe=observe,

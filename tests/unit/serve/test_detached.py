@@ -314,7 +314,7 @@ async def test_writing_to_a_client_that_has_reset_its_connection_is_no_error(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-@pytest.mark.parametrize("call", ["start", "behind", "drained", "stopping"])
+@pytest.mark.parametrize("call", ["start", "behind", "drained"])
 async def test_sink_that_fails_is_logged_and_cut_and_the_server_serves_on(
     any_way: Start, ends: Ends, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -323,13 +323,10 @@ async def test_sink_that_fails_is_logged_and_cut_and_the_server_serves_on(
         sink = await open_sink(site, client)
         if call in ("behind", "drained"):
             await fill(sink)
-        if call == "stopping":
-            await site.server.stop(drain_s=1.0)
         await client.closed()
         await eventually(lambda: sink.told[-1] == "gone")
-        if call != "stopping":
-            async with ends.connect(site) as other:
-                assert (await other.request("GET", "/echo")).status == 200
+        async with ends.connect(site) as other:
+            assert (await other.request("GET", "/echo")).status == 200
     assert "stream failed" in caplog.messages
 
 
@@ -465,9 +462,9 @@ async def test_nothing_of_the_request_stays(detaching: Start, ends: Ends) -> Non
 
 
 async def test_every_stream_says_good_bye_and_ends_properly_when_the_server_stops(
-    plain_way: Start,
+    plainly_detaching: Start,
 ) -> None:
-    async with plain_way() as site:
+    async with plainly_detaching() as site:
         opened = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(500)]
         for _, writer in opened:
             writer.write(GET)
@@ -508,8 +505,20 @@ async def test_loop_turns_while_very_many_streams_are_told_to_end(
             writer.close()
 
 
-async def test_tls_stream_says_good_bye_when_the_server_stops(any_way: Start, ends: Ends) -> None:
-    async with any_way() as site, ends.connect(site) as client:
+async def test_sink_that_fails_at_the_stop_is_logged_and_cut(
+    detaching: Start, ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with detaching() as site, ends.connect(site) as client:
+        site.next_sink = RecordingSink(fails="stopping")
+        sink = await open_sink(site, client)
+        await site.server.stop(drain_s=1.0)
+        await client.closed()
+        assert sink.told == ["start", "stopping", "gone"]
+    assert "stream failed" in caplog.messages
+
+
+async def test_tls_stream_says_good_bye_when_the_server_stops(detaching: Start, ends: Ends) -> None:
+    async with detaching() as site, ends.connect(site) as client:
         sink = await open_sink(site, client)
         ending = asyncio.ensure_future(client.closed())
         await site.server.stop(drain_s=5.0)
@@ -518,9 +527,9 @@ async def test_tls_stream_says_good_bye_when_the_server_stops(any_way: Start, en
 
 
 async def test_stream_that_does_not_end_is_cut_when_the_time_is_over(
-    any_way: Start, ends: Ends
+    detaching: Start, ends: Ends
 ) -> None:
-    async with any_way() as site, ends.connect(site) as client:
+    async with detaching() as site, ends.connect(site) as client:
         site.next_sink = RecordingSink(good_bye=None)
         sink = await open_sink(site, client)
         await site.server.stop(drain_s=0.1)

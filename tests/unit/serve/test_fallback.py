@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import httpx
 import pytest
@@ -14,11 +15,13 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from tests.harness.eventually import eventually
+from tests.harness.plain_asgi import plain_asgi
 from tests.harness.raw_http import connect, request_bytes
 from tests.unit.serve.conftest import RecordingSink
 
 from callboard.serve import Answer, Detach, Detached, Server
 from callboard.serve.adapter import detaching
+from callboard.serve.core import Asgi
 from callboard.serve.wire import LAST_CHUNK, chunk
 
 ORIGIN = "https://page.example"
@@ -58,7 +61,8 @@ class App:
 
 @asynccontextmanager
 async def under_serve(app: App, *, detach: bool) -> AsyncIterator[Server]:
-    server = Server(app.build(), detach=detach)
+    built = cast(Asgi, app.build())
+    server = Server(built if detach else plain_asgi(built))
     await server.start()
     try:
         yield server
@@ -154,6 +158,23 @@ async def test_sink_under_uvicorn_is_told_that_its_client_is_behind_and_then_gon
             await eventually(lambda: sink.told[-1] == "drained")
             assert sink.at.acknowledged_bytes() == got
         await eventually(lambda: sink.told[-1] == "gone")
+
+
+async def test_sink_under_uvicorn_is_rid_of_a_client_that_takes_nothing() -> None:
+    app = App()
+    async with under_uvicorn(app) as server, connect(port_of(server)) as client:
+        await client.send(request_bytes("GET", "/stream"))
+        await eventually(lambda: app.sinks and app.sinks[0].connection)
+        sink = app.sinks[0]
+
+        def fill() -> bool:
+            sink.write(bytes(65_536))
+            return "behind" in sink.told and sink.at.waiting_bytes() > 1 << 20
+
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await eventually(fill, interval_s=0.001)
+        sink.at.abort()
+        await eventually(lambda: sink.told == ["start", "behind", "gone"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
