@@ -25,10 +25,8 @@ from callboard.serve.exchange import (
     Settled,
     Streamed,
 )
-from callboard.serve.fallback import detaching, raw_headers
+from callboard.serve.fallback import Detaching, raw_headers
 from callboard.serve.wire import decode_query, header_values
-
-__all__ = ["Endpoint", "as_request", "detaching", "endpoint"]
 
 log = logging.getLogger(__name__)
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
@@ -47,7 +45,7 @@ def endpoint(route: Route) -> Endpoint:
         if isinstance(settled, Streamed):
             return _streaming(settled, http_request)
         if isinstance(settled, Detach):
-            return detaching(settled)
+            return Detaching(settled)
         if route.finish is not None:
             finished = route.finish(request, settled)
             settled = finished if isinstance(finished, Answer) else await finished
@@ -69,6 +67,7 @@ async def as_request(http_request: HttpRequest) -> Request:
         await http_request.body(),
         scope["client"] or ("", 0),
         extension.get("peer"),
+        scope["query_string"],
     )
 
 

@@ -22,13 +22,15 @@ class Request:
     """Percent-decoded once, as Go's URL.Path."""
     raw_path: bytes
     query: dict[str, list[str]]
-    """Decoded query; a bare `?stale` is {"stale": [""]}."""
+    """Decoded query, as Go reads it; a bare `?stale` is {"stale": [""]}."""
     headers: dict[str, str]
     """Names in lower case; repeated ones joined by ", "."""
     body: bytes
     client: tuple[str, int]
     peer: Peer | None = None
     """Who showed a certificate, with what roles; None in the clear."""
+    raw_query: bytes = b""
+    """As it was sent: for who reads it another way."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,8 @@ class Detached(Protocol):
 
     def close(self, last: bytes = b"") -> None:
         """Write `last` (framed, if `chunked`), end the body properly, and close. A client that
-        takes nothing of what is left is cut after `Limits.write_timeout_s`."""
+        takes nothing of what is left is cut after `Limits.write_timeout_s`; by TLS one that has
+        not taken all of it after `pki.accepting.SHUTDOWN_TIMEOUT_S`."""
 
     def abort(self) -> None:
         """Cut the connection; what waits is lost."""

@@ -131,6 +131,7 @@ class Exchange:
             self.body,
             connection.peer,
             connection.shown.peer if connection.shown is not None else None,
+            self.query,
         )
         return self.request
 

@@ -15,9 +15,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import request_response
 
 from callboard.catalog.version import VERSION
-from callboard.hub.http.frame import NOSNIFF, Resource, text
-from callboard.hub.mercure import forms
-from callboard.serve import Outcome, Request, Route, RouteTable
+from callboard.hub.http.frame import NOSNIFF, Resource
+from callboard.serve import RouteTable
 from callboard.serve.adapter import Endpoint, endpoint
 
 _HEADERS = dict([NOSNIFF])
@@ -46,7 +45,7 @@ def build_application(resources: Iterable[Resource], routes: RouteTable) -> Fast
     async def anything(request: HttpRequest) -> Response:
         route = routes.find(request.method, request.scope["path"])
         assert route is not None, "the routes have a fallback"
-        return await endpoint(_with_query(route, request.scope["query_string"]))(request)
+        return await endpoint(route)(request)
 
     async def schema(request: HttpRequest) -> Response:
         return JSONResponse(app.openapi(), headers=_HEADERS)
@@ -61,19 +60,6 @@ def build_application(resources: Iterable[Resource], routes: RouteTable) -> Fast
     app.router.add_route("/{path:path}", anything, methods=_METHODS, include_in_schema=False)
     app.router.default = request_response(anything)  # (a path with a line break matches nothing)
     return app
-
-
-def _with_query(route: Route, raw_query: bytes) -> Route:
-    """The route with the query as Mercure has it read: URLSearchParams, not Go."""
-
-    def handle(request: Request) -> Outcome:
-        try:
-            request.query = forms.decode(raw_query)
-        except forms.BadForm as problem:
-            return text(400, f"not a query: {problem}")
-        return route.handler(request)
-
-    return Route(handle, route.body_bytes_max, route.finish, route.pattern)
 
 
 def _document(app: FastAPI, resource: Resource, serve: Endpoint) -> None:

@@ -16,6 +16,7 @@ from callboard.hub.auth.origins import Origins
 from callboard.hub.http.ports import Door
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure.addresses import client_of
+from callboard.hub.mercure.forms import BadForm, decode
 from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 from callboard.serve.exchange import Detach
@@ -99,7 +100,10 @@ class Frame:
             wrong = f"{request.method[:32]} is not done here"
             return text(405, wrong, ("Allow", _allowed(resource)))
         try:
+            request.query = decode(request.raw_query)  # (Mercure's clients are no Go programs)
             outcome = endpoint(request)
+        except BadForm as problem:
+            return text(400, f"not a query: {problem}")
         except Exception as problem:
             return answer_to(problem)
         if type(outcome) is not Answer and hasattr(outcome, "__await__"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.harness.eventually import eventually
 from tests.harness.mercure_hub import local_hub
+from yarl import URL
 
 from callboard.hub.auth.rates import Rates
 from callboard.hub.event import Publication, Update
@@ -126,3 +127,22 @@ async def test_both_ways_publish_the_same(tmp_path: Path, fast_lane: bool) -> No
         for answer in answers:
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_parameters_are_read_as_forms_are_both_ways(tmp_path: Path, fast_lane: bool) -> None:
+    """As URLSearchParams has them: what Go would leave out (`private`!) counts."""
+    async with local_hub(tmp_path, door=Door(open=True), fast_lane=fast_lane) as local:
+        for query, status in (
+            ("private=50%", 200),
+            ("private=a;b", 200),
+            ("id=a;b", 200),
+            ("id=%zz", 200),
+            ("type=%ff", 400),
+        ):
+            url = URL(f"{local.hub.url('/t/a')}?{query}", encoded=True)
+            async with local.hub.session.post(url, data=b"x") as response:
+                assert response.status == status
+        told = await local.history.read(0, 1 << 20)
+        assert [one.private for one in told] == [True, True, False, False]
+        assert [one.own_id for one in told] == ["", "", "a;b", "%zz"]
