@@ -110,10 +110,9 @@ class Core:
     def judge(self, judge: Judge) -> int:
         """Cut the connections whose certificate is not accepted any more; how many."""
         cut = 0
-        for one in list(self.connections):
-            shown = one.shown
-            reason = judge(shown.der) if shown is not None else None
-            if shown is not None and reason is not None:
+        for one, shown in [(one, one.shown) for one in self.connections if one.shown is not None]:
+            reason = judge(shown.der)
+            if reason is not None:
                 cut += 1
                 log.warning(
                     "connection cut: the client's certificate is not accepted any more",

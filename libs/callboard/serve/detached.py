@@ -199,14 +199,13 @@ def take_over(exchange: Exchange, head: Answer, detach: Detach) -> None:
 
 
 def _harden(transport: asyncio.Transport, timeout_s: float) -> None:
-    """Let the kernel end a connection whose client answers nothing."""
+    """Let the kernel end a connection whose client answers nothing (SO_KEEPALIVE is on already)."""
+    if sys.platform != "linux":
+        return
     end: socket.socket = transport.get_extra_info("socket")
     try:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if sys.platform == "linux":
-            patience_ms = int(timeout_s * 1000)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     except OSError:
         pass  # It was reset meanwhile: the transport will tell.

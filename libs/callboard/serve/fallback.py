@@ -35,11 +35,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-def detaching(detach: Detach) -> Response:
-    """The response of a handler that detaches."""
-    return _Detaching(detach)
-
-
 def raw_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     """The headers of an answer as ASGI has them, without the length of its body."""
     headers = [
@@ -50,7 +45,9 @@ def raw_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-class _Detaching(Response):
+class Detaching(Response):
+    """The response of a handler that detaches."""
+
     def __init__(self, detach: Detach) -> None:
         super().__init__(None, detach.head.status)
         self.raw_headers = raw_headers(detach.head)

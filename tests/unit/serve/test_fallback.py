@@ -20,8 +20,8 @@ from tests.harness.raw_http import connect, request_bytes
 from tests.unit.serve.conftest import RecordingSink
 
 from callboard.serve import Answer, Detach, Detached, Server
-from callboard.serve.adapter import detaching
 from callboard.serve.core import Asgi
+from callboard.serve.fallback import Detaching
 from callboard.serve.wire import LAST_CHUNK, chunk
 
 ORIGIN = "https://page.example"
@@ -42,7 +42,7 @@ class App:
         @app.get("/stream")
         async def stream() -> Response:
             self.sinks.append(RecordingSink())
-            return detaching(Detach(Answer(200, b"first", [], self.kind), self.sinks[-1]))
+            return Detaching(Detach(Answer(200, b"first", [], self.kind), self.sinks[-1]))
 
         @app.middleware("http")
         async def mark(
@@ -210,7 +210,7 @@ async def test_client_that_calls_the_application_gets_what_a_sink_wrote() -> Non
 
     @app.get("/stream")
     async def stream() -> Response:
-        return detaching(Detach(Answer(200, b"first", [], KINDS[0]), Greeting()))
+        return Detaching(Detach(Answer(200, b"first", [], KINDS[0]), Greeting()))
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
