@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from tests.harness.capabilities import require
@@ -180,6 +181,15 @@ async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
     assert hub.queries("lastEventID") == [None, "#e.2", "#e.3"]
 
 
+async def test_an_id_that_a_publisher_gave_has_no_order(
+    tab: HubPage, hub: Scripted, url: str
+) -> None:
+    hub.streams = [streams(HELLO, *(block(id.encode(), id=id) for id in ("v1.9", "v1.5", "v1.9")))]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    await tab.shows("v1.9", "v1.5", "v1.9")
+
+
 async def test_values_of_the_catalog_that_have_no_id_are_all_shown(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
@@ -212,6 +222,40 @@ async def test_a_stream_that_is_held_back_is_polled_from_the_same_place(
     asked_first, then, *others = hub.queries("since")
     assert asked_first is None and others == [None, None]
     assert then is not None and 3000 <= int(then.removesuffix("ms")) < 20_000
+
+
+async def test_polls_that_bring_nothing_at_once_do_not_follow_each_other_at_once(
+    tab: HubPage, hub: Scripted, url: str
+) -> None:
+    times = []
+
+    def nothing(peer: Peer) -> None:
+        times.append(time.monotonic())
+        hello = named(Format.NDJSON, "hub.hello", {"cursor": "#e.5", "retry": 300}, id="#e.5")
+        streams(hello, stays=False)(peer)
+
+    hub.streams, hub.polls = [Peer.stay], [nothing]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+    await eventually(lambda: len(times) > 4, WITHIN_S)
+    assert times[4] - times[0] > 0.8
+    assert await tab.text("state") == "polling"
+
+
+async def test_no_server_is_waited_for_longer_than_ten_minutes(
+    tab: HubPage, hub: Scripted, url: str
+) -> None:
+    """A browser's timer of more than 24 days ends at once."""
+    limit = named(Format.SSE, "hub.limit", {"reason": "too many streams", "retry": 10**13})
+    hub.streams = [streams(limit)]
+    await tab.open(f"{url}/")
+    await tab.run(
+        "{const real = setTimeout; window.waits = [];"
+        " window.setTimeout = (call, ms) => {waits.push(ms); return real(call, ms);}}"
+    )
+    await tab.fill("subscribe")
+    await tab.state("waiting")
+    assert max(await tab.run("waits")) == 600_000
 
 
 async def test_a_stream_without_beats_is_left_after_two_and_a_half(
@@ -334,6 +378,18 @@ async def test_the_page_works_below_a_prefix(tab: HubPage, hub: Scripted, url: s
     await eventually(lambda: tab.run("document.getElementById('published').textContent === '#e.9'"))
     assert "/hub/t/a/b%20c" in hub.paths
     assert all(path.startswith("/hub/") for path in hub.paths if path != "/favicon.ico")
+
+
+@pytest.mark.parametrize("topic", ["/a/../b", "/a//b", "/a/{id}", "urn:a:b", "/"])
+async def test_a_topic_that_is_no_plain_path_is_published_by_the_protocol(
+    tab: HubPage, hub: Scripted, url: str, topic: str
+) -> None:
+    hub.streams = [lambda peer: peer.whole(200, b"#e.9")]
+    await tab.open(f"{url}/")
+    await tab.fill("publish", topic=topic, data="x")
+    await eventually(lambda: tab.run("document.getElementById('published').textContent === '#e.9'"))
+    (asked,) = hub.asked
+    assert parse_qsl(asked.body.decode()) == [("topic", topic), ("data", "x")]
 
 
 # ---------------------------------------------------------------------------- the real hub

@@ -16,15 +16,20 @@
 //   state   {state, reason}                      connecting, live, polling, waiting, token (one is
 //                                                asked for), closed
 
-const POLL_S = 25;
-const POLL_AGAIN_MS = 60_000; // so long it polls before it tries to stream again
-const HELLO_MS = 3_000;
-const RETRY_MS = 2_000; // until the hub has said one
-const RETRY_MAX_MS = 30_000;
+const HELLO_MS = 3000;
 const BEATS_MISSED = 2.5;
+const POLL_S = 25;
+const POLL_EXTRA_S = 10;
+const POLL_SHORT_MS = 1000; // a poll that brings nothing takes longer; else it rests
+const STREAM_AGAIN_MS = 60_000; // so long it polls before it tries to stream again; then longer
+const STREAM_AGAIN_MAX_MS = 600_000;
+const RETRY_MS = 3000; // until the hub has said one
+const RETRY_MAX_MS = 30_000;
+const WAIT_MAX_MS = 600_000; // however long a hub says
 const HUB_EVENTS = ["hub.hello", "hub.beat", "hub.gap", "hub.state", "hub.bye", "hub.limit"];
 const CATALOG = /^\/(catalog|cluster)\//;
-const HISTORY = /^#?([a-z0-9]{1,32})\.(\d{1,19})$/;
+const HISTORY = /^#([a-z0-9]{1,32})\.(\d{1,19})$/; // no publisher's id begins with #
+const STANDING = ["hub.hello", "hub.beat", "hub.state"]; // bring nothing
 
 // What a request was refused for, with the seconds after which it may be asked again.
 class Refusal extends Error {
@@ -54,6 +59,7 @@ export class EventStream extends EventTarget {
   #renewing = false;
   #seen = null; // {epoch, offset} of the newest update given
   #pollUntil = 0;
+  #pollMs = STREAM_AGAIN_MS;
   #onVisible = () => this.#look();
 
   // `url`: the hub's /.well-known/mercure. Options:
@@ -155,7 +161,10 @@ export class EventStream extends EventTarget {
       if (source.readyState === EventSource.CLOSED) this.#startPolling("");
       else this.#fail(this.#heardAt ? "the stream has ended" : "the hub does not answer");
     };
-    this.#after("hello", HELLO_MS, () => this.#startPolling("no hello: something holds it back"));
+    this.#after("hello", HELLO_MS, () => {
+      this.#startPolling("no hello: something holds it back");
+      this.#pollMs = Math.min(2 * this.#pollMs, STREAM_AGAIN_MAX_MS);
+    });
   }
 
   #take(type, data, id) {
@@ -171,9 +180,11 @@ export class EventStream extends EventTarget {
   #hello({ cursor, retry }) {
     this.#stop("hello");
     this.#failures = 0;
-    if (retry > 0) this.#retryMs = retry;
+    if (retry > 0) this.#retryMs = Math.min(retry, WAIT_MAX_MS);
     if (cursor) this.cursor = cursor;
-    if (this.#source) this.#become("live", "");
+    if (!this.#source) return;
+    this.#pollMs = STREAM_AGAIN_MS;
+    this.#become("live", "");
   }
 
   #beat(fields) {
@@ -223,7 +234,7 @@ export class EventStream extends EventTarget {
 
   #startPolling(reason) {
     this.#leave();
-    this.#pollUntil = Date.now() + POLL_AGAIN_MS;
+    this.#pollUntil = Date.now() + this.#pollMs;
     this.#become("polling", reason);
     this.#pollOn(this.#attempt);
   }
@@ -231,7 +242,13 @@ export class EventStream extends EventTarget {
   async #pollOn(attempt) {
     try {
       while (attempt === this.#attempt && Date.now() < this.#pollUntil) {
-        await this.#pollOnce(attempt);
+        const askedAt = performance.now();
+        const brought = await this.#pollOnce(attempt);
+        if (attempt !== this.#attempt) return;
+        if (!brought && performance.now() - askedAt < POLL_SHORT_MS) {
+          const restMs = this.#retryMs * (0.75 + Math.random() / 2);
+          await new Promise((resolve) => this.#after("rest", restMs, resolve));
+        }
       }
       if (attempt === this.#attempt) this.#connect();
     } catch (problem) {
@@ -244,9 +261,10 @@ export class EventStream extends EventTarget {
     }
   }
 
+  // Whether it brought anything.
   async #pollOnce(attempt) {
     this.#poll = new AbortController();
-    const stop = AbortSignal.timeout(1000 * (POLL_S + 10));
+    const stop = AbortSignal.timeout(1000 * (POLL_S + POLL_EXTRA_S));
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
     const answer = await fetch(this.#address({ poll: POLL_S, format: "ndjson" }), {
       headers,
@@ -257,14 +275,17 @@ export class EventStream extends EventTarget {
     const text = await answer.text();
     if (!answer.ok) throw new Refusal(answer.status, text, answer.headers.get("Retry-After"));
     this.#failures = 0;
+    let brought = false;
     for (const line of text.split("\n")) {
-      if (attempt !== this.#attempt) return;
+      if (attempt !== this.#attempt) break;
       if (!line) continue;
       const { type, data, id = "" } = JSON.parse(line);
       const named = type === "message" || type.startsWith("hub.");
       if (named || this.#options.types.includes(type)) this.#take(type, data, id);
       if (id) this.cursor = id;
+      brought ||= !STANDING.includes(type);
     }
+    return brought;
   }
 
   // ------------------------------------------------------------------ coming back
@@ -293,7 +314,7 @@ export class EventStream extends EventTarget {
   #wait(delayMs, reason) {
     this.#leave();
     this.#become("waiting", reason);
-    this.#after("retry", delayMs, () => this.#connect());
+    this.#after("retry", Math.min(delayMs, WAIT_MAX_MS), () => this.#connect());
   }
 
   #leave() {

@@ -19,9 +19,9 @@ let arrivals = []; // of the last seconds
 let heardAt = 0;
 let leastDelay = Infinity;
 
-// `builds` is /builds, as on the command line; anything with a scheme, a slash or * is itself.
+// `builds` is /builds, as on the command line; a URL, a URN, a template and * are as they are.
 function topicOf(word) {
-  return /^[/*{]|^[a-z][a-z0-9+.-]*:/i.test(word) ? word : `/${word}`;
+  return word === "*" || /^[/{]|^[^/]*:/.test(word) ? word : `/${word}`;
 }
 
 // ---------------------------------------------------------------------- subscribing
@@ -136,6 +136,13 @@ setInterval(showFigures, 500);
 
 // ---------------------------------------------------------------------- publishing
 
+// Whether /t/ can name a topic: no pattern, and a path that stays as it is on its way.
+function hasPath(topic) {
+  const segments = topic.split("/").slice(1);
+  const plain = topic.startsWith("/") && !segments.some((each) => ["", ".", ".."].includes(each));
+  return plain && !/[{}]/.test(topic);
+}
+
 // A topic that is a path goes to /t/, which needs no token where the hub is open; any other one to
 // the hub's URL.
 function request(form) {
@@ -143,7 +150,7 @@ function request(form) {
   const fields = new URLSearchParams();
   if (form.get("type")) fields.set("type", form.get("type"));
   if (form.has("private")) fields.set("private", "on");
-  if (topic.startsWith("/")) {
+  if (hasPath(topic)) {
     const path = topic.slice(1).split("/").map(encodeURIComponent).join("/");
     return [`t/${path}?${fields}`, form.get("data")];
   }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from callboard import hub
+from callboard.events import course, errors
 
 FOLDER = Path(hub.__file__).with_name("page")
 
@@ -68,6 +69,23 @@ def test_the_scripts_import_what_lies_beside_them(name: str) -> None:
     assert set(re.findall(r'from "([^"]+)"', code)) <= {"./eventstream.js"}
     assert "innerHTML" not in code
     assert not re.search(r'"https?://', code)
+
+
+def test_the_module_waits_as_the_other_clients_do() -> None:
+    code = (FOLDER / "eventstream.js").read_text("utf-8")
+    there = re.findall(r"^const ([A-Z_]+) = ([0-9._]+);", code, flags=re.M)
+    assert {name: float(number.replace("_", "")) for name, number in there} == {
+        "BEATS_MISSED": course.BEATS_MISSED,
+        "HELLO_MS": 1000 * course.HELLO_S,
+        "POLL_S": course.POLL_S,
+        "POLL_EXTRA_S": course.POLL_EXTRA_S,
+        "POLL_SHORT_MS": 1000 * course.POLL_SHORT_S,
+        "RETRY_MS": 1000 * course.RETRY_S,
+        "RETRY_MAX_MS": 1000 * course.BACKOFF_MAX_S,
+        "STREAM_AGAIN_MS": 1000 * course.STREAM_AGAIN_S,
+        "STREAM_AGAIN_MAX_MS": 1000 * course.STREAM_AGAIN_MAX_S,
+        "WAIT_MAX_MS": 1000 * errors.WAIT_MAX_S,
+    }
 
 
 def test_the_module_for_users_imports_nothing() -> None:
