@@ -7,6 +7,7 @@ database (head, counts) changes only after a commit.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import sqlite3
@@ -318,6 +319,14 @@ class Database:
                 self._connection.execute("UPDATE standing SET running = 0")
             self.checkpoint("TRUNCATE")
         self._opened.close()
+
+    def abandon(self) -> None:
+        """Touch the files no more, whatever becomes of this object.
+
+        When its last connection is closed, or forgotten, SQLite would move into the database what
+        it believes to be in the WAL: of a disk that failed nobody knows that.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
     def _wal_bytes(self) -> int:
         try:

@@ -55,6 +55,9 @@ class SqliteStore:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="history-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="history-read")
         self._failed = False
+        """Set by the thread whose call failed: what waits for a thread by then is not done."""
+        self._leaving = False
+        """`fatal` was told."""
         self._marked_at = 0.0
         self._tidying: asyncio.Task[None] | None = None
 
@@ -124,7 +127,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Also after `fatal`: then the files are left as they are."""
         if not self._failed:
-            await self._loop.run_in_executor(self._readers, self._reading.close)
+            await self._loop.run_in_executor(self._writer, self._end_reading)
             if self._tidying is not None:
                 await self._tidying
             try:
@@ -134,6 +137,10 @@ class SqliteStore:
                 log.warning("history: not ended cleanly, the next start will see to it")
         self._readers.shutdown(wait=False)
         self._writer.shutdown(wait=False)
+
+    def _end_reading(self) -> None:
+        self._readers.shutdown()  # no connection is closed under a question
+        self._reading.close()
 
     async def _write(self, call: Callable[..., T], *arguments: object) -> T:
         """Run on the writer's thread, and tidy up behind it. Raises HistoryFull, HistoryBusy,
@@ -153,10 +160,8 @@ class SqliteStore:
             raise StoreAway("the database is in use") from refused
 
     async def _run(self, threads: ThreadPoolExecutor, call: Callable[..., T], *given: object) -> T:
-        if self._failed:
-            raise StoreFailed
         try:
-            return await self._loop.run_in_executor(threads, call, *given)
+            return await self._loop.run_in_executor(threads, self._in_thread, call, *given)
         except sqlite3.Error as problem:
             if is_full(problem):
                 raise HistoryFull(words(problem)) from problem
@@ -168,6 +173,16 @@ class SqliteStore:
             # of the mark alone: SQLite has errors of its own
             self._fail(f"history: {problem}")
             raise StoreFailed from problem
+
+    def _in_thread(self, call: Callable[..., T], *given: object) -> T:
+        if self._failed:
+            raise StoreFailed
+        try:
+            return call(*given)
+        except (sqlite3.Error, OSError) as problem:
+            if not (isinstance(problem, sqlite3.Error) and (is_full(problem) or is_busy(problem))):
+                self._failed = True
+            raise
 
     def _mark(self) -> None:
         try:
@@ -182,6 +197,7 @@ class SqliteStore:
             await self._run(self._writer, self._database.tidy)
 
     def _fail(self, reason: str) -> None:
-        if not self._failed:
-            self._failed = True
+        if not self._leaving:
+            self._leaving = True
+            self._database.abandon()
             self._fatal(reason)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ from callboard.hub.event import Publication, Update
 from callboard.hub.history import database, stored
 from callboard.hub.history.ring import Ring
 from callboard.hub.history.schema import connect
-from callboard.hub.history.store import Acknowledge, Bound, Retention, StoreFailed
+from callboard.hub.history.store import Acknowledge, Bound, Draft, Retention, StoreFailed
 from callboard.hub.ports import HistoryFull
 
 ROOT = Path(__file__).parents[4]
@@ -118,17 +121,19 @@ async def test_a_write_that_fails_makes_the_hub_leave_and_nobody_is_told_of_succ
         assert len(one.seen) < 30
 
 
-async def test_a_failed_fsync_makes_the_hub_leave_and_what_was_seen_is_there(
-    tmp_path: Path,
+@pytest.mark.parametrize("mode", [Acknowledge.DURABLE, Acknowledge.WRITTEN])
+async def test_after_a_failed_fsync_the_hub_leaves_all_as_it_is_and_what_was_seen_is_there(
+    tmp_path: Path, mode: Acknowledge
 ) -> None:
+    """One fails, and those that follow would succeed, whatever the kernel threw away."""
     require("strace")
     (tmp_path / "h").mkdir()
-    calls = "fsync,fdatasync"
+    calls, when = "fsync,fdatasync", 60 if mode is Acknowledge.DURABLE else 14
     process = await asyncio.create_subprocess_exec(
         *("strace", "-f", "-q", "-o", "/dev/null"),
-        *("-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO:when=60+"),
+        *("-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO:when={when}"),
         *(sys.executable, "-m", "tests.harness.powercut_publisher"),
-        *(str(tmp_path / "h"), "durable", "1"),
+        *(str(tmp_path / "h"), mode.value, "1"),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -144,8 +149,36 @@ async def test_a_failed_fsync_makes_the_hub_leave_and_what_was_seen_is_there(
     witness = (tmp_path / "h" / "hub.witness").read_text()
     promised = {int(line.split()[1]) for line in witness.splitlines() if line[0].isupper()}
     assert promised
+    assert wal_bytes(tmp_path / "h") > 0  # SQLite would empty and remove it
     async with running(tmp_path / "h") as one:
         assert promised <= {u.offset for u in await one.all()}
+
+
+async def test_after_a_write_that_failed_nothing_that_waited_for_the_disk_is_done(
+    tmp_path: Path, short_files: None
+) -> None:
+    async with running(tmp_path / "h") as one:
+        await one.publish("kept")
+        batch = [Draft(Publication(("t",), BIG.encode()), 1)] * 30
+        failing = asyncio.ensure_future(one.store.append(batch))
+        behind = asyncio.ensure_future(one.store.purge("t"))
+        await asyncio.wait([failing, behind])
+        assert [type(each.exception()) for each in (failing, behind)] == [StoreFailed] * 2
+        with closing(connect(tmp_path / "h" / "history.sqlite", busy_s=1)) as other:
+            assert other.execute("SELECT count(*) FROM event").fetchone() == (1,)
+
+
+async def test_a_database_that_failed_is_not_even_closed(tmp_path: Path, short_files: None) -> None:
+    """The last connection that is closed moves the WAL into the database."""
+    async with running(tmp_path / "h") as one:
+        await one.publish("kept")
+        with pytest.raises(StoreFailed):
+            await one.store.append([Draft(Publication(("t",), BIG.encode()), 1)] * 30)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "h").iterdir()}
+    last = weakref.ref(one.store._database)
+    del one
+    await eventually(lambda: gc.collect() >= 0 and last() is None)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "h").iterdir()} == before
 
 
 async def test_a_damaged_database_makes_the_hub_leave(
