@@ -183,8 +183,8 @@ class Course:
                 query.append(("since", self._wishes.since))
             if self._wishes.last is not None:
                 query.append(("last", str(self._wishes.last)))
-            if not query and self.polling and self._first_asked_at is not None:
-                # what was published while the stream was held back was asked for already
+            if not query and self._greets and self._first_asked_at is not None:
+                # what was published while the hub could not be heard was asked for already
                 since_ms = math.ceil((now - self._first_asked_at) * 1000)
                 query.append(("since", f"{since_ms}ms"))
         if self.polling:

@@ -173,6 +173,30 @@ def test_what_came_while_the_stream_was_held_back_is_polled_for() -> None:
     assert "since" not in asked(wished, 3.0)
 
 
+def test_what_came_while_the_hub_did_not_answer_is_asked_for() -> None:
+    under_test = course()
+    assert "since" not in asked(under_test, 10.0)
+    under_test.opened(503, {})
+    under_test.lost(10.0)
+    assert asked(under_test, 12.5)["since"] == "2500ms"
+    under_test.opened(200, {**SSE, "last-event-id": "#a.7"})
+    under_test.lost(20.0)
+    assert "since" not in asked(under_test, 20.0)
+
+
+@pytest.mark.parametrize("beat_s", [0, 10])
+def test_what_is_no_hub_is_not_asked_how_far_back(beat_s: int) -> None:
+    under_test = course(beat_s=beat_s)
+    asked(under_test)
+    under_test.opened(200, SSE)
+    if beat_s:
+        under_test.received(comment("hi"))
+        under_test.lost(3.0, timed_out=True)
+    else:
+        under_test.lost(3.0)
+    assert "since" not in asked(under_test, 4.0)
+
+
 def held_up(now: float = 0.0) -> Course:
     """A course that polls, since `now`."""
     under_test = course()
