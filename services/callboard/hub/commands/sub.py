@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from callboard.chassis import flags
 from callboard.chassis.flags import FlagSet, Parsed
@@ -61,9 +62,9 @@ def follow(
 ) -> int:
     """Print the events of the command line's topics until there are no more. Raises Failed."""
     asked, as_json = asking(parsed, environ), parsed.switch("json")
-    _tell_losses()
     with (
         failing("Error subscribing"),
+        _telling_losses(),
         subscribe(
             parsed.args,
             hub=asked.hub,
@@ -82,13 +83,18 @@ def follow(
     return 0
 
 
-def _tell_losses() -> None:
+@contextmanager
+def _telling_losses() -> Iterator[None]:
     """Say on stderr why a stream was lost, while it is sought again."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("(%(message)s: %(reason)s)"))
-    log = logging.getLogger(course.__name__)
-    log.handlers = [handler]
-    log.propagate = False
+    course.log.addHandler(handler)
+    course.log.propagate = False
+    try:
+        yield
+    finally:
+        course.log.removeHandler(handler)
+        course.log.propagate = True
 
 
 def _show(event: Event, as_json: bool) -> None:
