@@ -7,10 +7,9 @@ rpc_server.register("http", lambda peer, body: api.serve_forwarded(body))
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from callboard.agent.http.agent import AgentEndpoints
 from callboard.agent.http.agent_process import AgentProcessEndpoints
@@ -27,7 +26,9 @@ from callboard.agent.http.operator import OperatorEndpoints
 from callboard.agent.http.problems import PLAIN
 from callboard.agent.http.status import StatusEndpoints
 from callboard.catalog import render
+from callboard.catalog.version import VERSION
 from callboard.serve import Answer, LazyApp, Outcome, RouteTable
+from callboard.serve.documents import Documents
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,8 +52,8 @@ def build_api(context: ApiContext) -> Api:
     """Assemble the API of one agent."""
     forward = Forwarder(context, context.forwarding) if context.forwarding is not None else None
     frame = Frame(context, forward)
-    documents = _Documents(lambda: _build(resources, routes))
-    resources = (*_resources(context), *documents.resources())
+    documents = Documents(lambda: _build(resources, routes))
+    resources = (*_resources(context), *_DocumentEndpoints(documents).resources())
     routes = RouteTable(frame.not_found())
     table: dict[str, Resource] = {}
     for resource in resources:
@@ -77,9 +78,22 @@ def build_app(context: ApiContext) -> FastAPI:
 
 
 def _build(resources: Iterable[Resource], routes: RouteTable) -> FastAPI:
-    from callboard.agent.http import documents  # noqa: PLC0415 - slow to import
+    from callboard.serve.http.application import (  # noqa: PLC0415 - slow to import
+        Documented,
+        build_application,
+    )
 
-    return documents.build_application(resources, routes)
+    return build_application(
+        "Callboard",
+        VERSION,
+        "Who is here: the service catalog, by Consul's HTTP API.",
+        (
+            Documented(one.pattern, one.methods, one.summary, one.rest, one.tags)
+            for one in resources
+            if one.tags
+        ),
+        routes,
+    )
 
 
 def _resources(context: ApiContext) -> Iterable[Resource]:
@@ -104,17 +118,11 @@ def _greet(call: Call) -> Outcome:
     return Answer(200, b"Consul Agent", content_type=PLAIN)
 
 
-class _Documents:
-    """/openapi.json and /docs, made of the FastAPI application when somebody asks."""
+class _DocumentEndpoints:
+    """/openapi.json and /docs."""
 
-    def __init__(self, build: Callable[[], FastAPI]) -> None:
-        self._built: FastAPI | None = None
-        self._build = build
-        self.app = LazyApp(self._make)
-
-    def _make(self) -> FastAPI:
-        self._built = self._build()
-        return self._built
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
 
     def resources(self) -> Iterable[Resource]:
         """The paths served here."""
@@ -126,16 +134,8 @@ class _Documents:
 
     async def schema(self, call: Call) -> Answer:
         """OpenAPI 3."""
-        return json_answer(render.json(await self._description()))
-
-    async def _description(self) -> dict[str, Any]:
-        await self.app.app()
-        assert self._built is not None
-        return await asyncio.to_thread(self._built.openapi)
+        return json_answer(render.json(await self._documents.description()))
 
     async def page(self, call: Call) -> Answer:
         """One page of HTML that loads nothing else."""
-        from callboard.agent.http import documents  # noqa: PLC0415 - slow to import
-
-        page = documents.documentation_page(await self._description())
-        return Answer(200, page, content_type="text/html; charset=utf-8")
+        return await self._documents.page()

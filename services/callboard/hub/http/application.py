@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from callboard.catalog.version import VERSION
 from callboard.hub.auth.rates import Rates
 from callboard.hub.auth.requests import Authority
 from callboard.hub.http.authorising import Authorising
 from callboard.hub.http.discovery import DiscoveryEndpoints
+from callboard.hub.http.documents import document_resources
 from callboard.hub.http.frame import Frame, Resource
 from callboard.hub.http.hooks import HOOKS_PATH, HookEndpoints
 from callboard.hub.http.page import page_resources
@@ -32,6 +34,7 @@ from callboard.hub.mercure.webhooks import Hook
 from callboard.hub.ports import History
 from callboard.hub.subscribers.readers import Readers
 from callboard.serve import LazyApp, Route, RouteTable
+from callboard.serve.documents import Documents
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -96,14 +99,15 @@ class Hub:
     def api(self, door: Door) -> Api:
         """What a listener serves."""
         frame = Frame(self._origins, door)
-        resources = tuple(self._resources(door, frame))
+        documents = Documents(lambda: _build(resources, every))
+        resources = (*self._resources(door, frame), *document_resources(documents))
         every, publishing = RouteTable(frame.not_found()), RouteTable()
         for resource in resources:
             route = frame.route(resource)
             every.add(route)
             if resource.publishes:
                 publishing.add(route)
-        return Api(Publishing(publishing), LazyApp(lambda: _build(resources, every)), resources)
+        return Api(Publishing(publishing), documents.app, resources)
 
     def _resources(self, door: Door, frame: Frame) -> Iterator[Resource]:
         authorising = Authorising(
@@ -176,6 +180,15 @@ class Hub:
 
 
 def _build(resources: tuple[Resource, ...], routes: RouteTable) -> FastAPI:
-    from callboard.hub.http import documents  # noqa: PLC0415 - slow to import
+    from callboard.serve.http.application import (  # noqa: PLC0415 - slow to import
+        Documented,
+        build_application,
+    )
 
-    return documents.build_application(resources, routes)
+    return build_application(
+        "Callboard hub",
+        VERSION,
+        "What is happening: server-sent events, by the Mercure protocol.",
+        (Documented(one.pattern, one.methods, one.summary, one.rest) for one in resources),
+        routes,
+    )
