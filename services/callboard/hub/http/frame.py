@@ -17,7 +17,7 @@ from callboard.hub.http.ports import Door
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure.addresses import client_of
 from callboard.hub.mercure.forms import BadForm, decode
-from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull
+from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull, HistoryUncertain
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 from callboard.serve.exchange import Detach
 
@@ -148,6 +148,10 @@ def answer_to(problem: Exception) -> Answer:
     if isinstance(problem, HistoryBusy):
         waits = str(problem) or "too many publications wait for the disk"
         return text(503, waits, ("Retry-After", "1"))
+    if isinstance(problem, HistoryUncertain):
+        # without Retry-After: who publishes again without a key may publish twice
+        why = f"{str(problem) or 'no answer in time'}: it may have been published"
+        return text(504, f"{why}; to publish it again with the same Idempotency-Key is safe")
     if isinstance(problem, HistoryError):
         return text(503, str(problem) or "the publication was not taken", ("Retry-After", "5"))
     log.error("request failed", exc_info=problem)

@@ -14,7 +14,7 @@ from callboard.hub.event import Publication, Update
 from callboard.hub.http.frame import answer_to
 from callboard.hub.http.ports import Door
 from callboard.hub.http.publish import Publishing
-from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull, Taken
+from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull, HistoryUncertain, Taken
 from callboard.serve import Answer
 
 
@@ -57,7 +57,12 @@ def test_a_publication_is_answered_once_it_was_taken() -> None:
 
 @pytest.mark.parametrize(
     ("problem", "status", "retry_after"),
-    [(HistoryFull("full"), 507, None), (HistoryBusy("busy"), 503, "1"), (HistoryError(), 503, "5")],
+    [
+        (HistoryFull("full"), 507, None),
+        (HistoryBusy("busy"), 503, "1"),
+        (HistoryError(), 503, "5"),
+        (HistoryUncertain("the store went away"), 504, None),
+    ],
 )
 def test_a_history_that_refuses_has_its_status(
     problem: HistoryError, status: int, retry_after: str | None
@@ -68,6 +73,14 @@ def test_a_history_that_refuses_has_its_status(
     assert answers[0].status == status
     assert dict(answers[0].headers).get("Retry-After") == retry_after
     assert answers[0].body.strip()
+
+
+def test_who_may_have_published_is_told_so_and_not_asked_to_publish_again() -> None:
+    history = Waiting()
+    _, answers = publishing(history)
+    history.submitted[0][1](HistoryUncertain("the store went away"))
+    assert b"the store went away: it may have been published" in answers[0].body
+    assert b"Idempotency-Key" in answers[0].body
 
 
 def test_a_history_may_refuse_at_once() -> None:
