@@ -7,7 +7,9 @@ below `callboard`. Prose is for people; numbers, names and their order are check
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, fields, is_dataclass
 from enum import IntEnum
 from functools import cache
@@ -25,6 +27,7 @@ from callboard.agent.membership.tags import AgentTags
 from callboard.agent.rpc import wire as rpc
 from callboard.catalog import commands
 from callboard.feed import wire as feed
+from callboard.hub.history import postgres_schema, schema
 
 DOCUMENT = "docs/wire-formats.md"
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": 1}
@@ -170,6 +173,39 @@ def test_frames_of_the_feed_are_told_whole() -> None:
     assert told == {
         kind.__name__: (kind.__struct_config__.tag, "`, `".join(names_of(kind))) for kind in kinds
     }
+
+
+def columns(subject: str) -> dict[str, str]:
+    """Return what is told of a database: each table's columns."""
+    (one,) = (each for each in of_kind("columns") if each.subject == subject)
+    return {table: told for table, told, _ in one.rows}
+
+
+def test_the_tables_in_sqlite_are_told_whole() -> None:
+    with closing(sqlite3.connect(":memory:")) as made:
+        schema.prepare(made)
+        tables = [
+            name
+            for (name,) in made.execute(
+                "SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%'"
+            )
+        ]
+        found = {
+            table: "`, `".join(row[1] for row in made.execute(f"PRAGMA table_info({table})"))
+            for table in tables
+        }
+    assert columns("hub.history.schema") == found
+
+
+def test_the_tables_in_postgresql_are_told_whole() -> None:
+    tables = re.findall(
+        r"CREATE TABLE callboard_hub\.(\w+) \(\n(.*?)\n\)", postgres_schema.CREATE, re.DOTALL
+    )
+    found = {
+        table: "`, `".join(re.findall(r'^    "?([a-z]\w*)', body, re.MULTILINE))
+        for table, body in tables
+    }
+    assert columns("hub.history.postgres_schema") == found
 
 
 def test_tags_are_told_whole() -> None:
