@@ -56,6 +56,12 @@ def test_the_metrics_of_identities_are_told_whole() -> None:
     assert told("identity") == set(re.findall(r'"(callboard_\w+[a-z])"', source))
 
 
+def test_the_hubs_metrics_are_told_whole() -> None:
+    own = (ROOT / "services/callboard/hub/figures.py").read_text("utf-8")
+    shared = (ROOT / "libs/callboard/chassis/metrics.py").read_text("utf-8")
+    assert told("hub") == set(re.findall(r'"(callboard_\w+[a-z])"', own + shared))
+
+
 def test_the_issuers_metrics_are_told_whole() -> None:
     own = [module.text for module in programs_code() if ".issuer." in module.dotted]
     sources = [*own, (ROOT / "libs/callboard/chassis/metrics.py").read_text("utf-8")]
