@@ -26,6 +26,7 @@ from callboard.hub.auth.keys import Keys, of_secret
 from callboard.hub.auth.origins import Origins
 from callboard.hub.auth.requests import Authority
 from callboard.hub.auth.tokens import Trust
+from callboard.hub.figures import Figures
 from callboard.hub.history.sqlite import SqliteStore
 from callboard.hub.history.store import Acknowledge, Retention
 from callboard.hub.history.stored import StoredHistory
@@ -277,21 +278,6 @@ APP = "https://app.example"
 RESOURCE = "https://hub.example/.well-known/mercure"
 
 
-class Figures:
-    """Statistics of a hub of these parts."""
-
-    def __init__(self, readers: Readers, history: StoredHistory) -> None:
-        self._readers = readers
-        self._history = history
-
-    def figures(self) -> Mapping[str, object]:
-        history = {"oldest": self._history.oldest, "newest": self._history.head}
-        return {"subscribers": len(self._readers), "history": history}
-
-    def topics(self, count: int) -> list[dict[str, object]]:
-        return [{"topic": "/a", "published": 1}][:count]
-
-
 @dataclass
 class LocalHub:
     """A hub in the test's own loop, and its parts."""
@@ -326,7 +312,7 @@ async def local_hub(
     keys = Keys(of_secret(PUBLISHER_KEY), of_secret(SUBSCRIBER_KEY))
     authority = Authority(keys, Trust(RESOURCE), Origins([APP]))
     more = {"subscriptions": True, **more}
-    application = Hub(history, readers, authority, Figures(readers, history), **more)
+    application = Hub(history, readers, authority, Figures(history, readers), **more)
     api = application.api(door or Door())
     app = await api.app.app()
     served = app if detach else plain_asgi(app)

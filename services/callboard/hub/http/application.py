@@ -46,14 +46,14 @@ WHO_LISTENS = "Who listens"
 class Api:
     """What one listener serves."""
 
-    publishing: Publishing
+    publishing: BeforeRouting
     """For `Server(handlers=…)`: POST, served before routing."""
     app: LazyApp
     """For `Server(app)`: everything, as a FastAPI application."""
     resources: tuple[Resource, ...]
 
 
-class Publishing:
+class BeforeRouting:
     """A `Dispatcher` of publications; of all else the application finds the route."""
 
     def __init__(self, routes: RouteTable) -> None:
@@ -107,7 +107,7 @@ class Hub:
             every.add(route)
             if resource.publishes:
                 publishing.add(route)
-        return Api(Publishing(publishing), documents.app, resources)
+        return Api(BeforeRouting(publishing), documents.app, resources)
 
     def _resources(self, door: Door, frame: Frame) -> Iterator[Resource]:
         authorising = Authorising(

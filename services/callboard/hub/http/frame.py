@@ -6,6 +6,7 @@ makes the server's routes of them, the same for the fast lane and for FastAPI.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ class Resource:
 def text(status: int, line: str, *headers: tuple[str, str]) -> Answer:
     """One line of plain text."""
     return Answer(status, line.encode("utf-8", "replace") + b"\n", list(headers), PLAIN)
+
+
+def tagged(request: Request, answer: Answer) -> Answer:
+    """An answer with the tag of its body; 304 to who has that already (RFC 9110, 13.1.2)."""
+    tag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
+    answer.headers.append(("ETag", tag))
+    if tag in request.headers.get("if-none-match", ""):
+        return Answer(304, b"", answer.headers)
+    return answer
 
 
 class Frame:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from callboard.hub.http.frame import Resource, text
+from callboard.hub.http.frame import Resource, tagged, text
 from callboard.serve import Answer, Request
 
 FOLDER = Path(__file__).parent.parent / "page"
@@ -24,19 +23,16 @@ _POLICY = (
 _NAVIGATION = "text/html"
 
 
-def page_resources(folder: Path = FOLDER) -> Iterator[Resource]:
+def page_resources() -> Iterator[Resource]:
     """/ and the files that its page loads."""
-    index: bytes | None = None
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in files:
-        if path.suffix in _KINDS and path.name == INDEX:
-            index = path.read_bytes()
-        elif path.suffix in _KINDS:
-            endpoint = _File(path.read_bytes(), _KINDS[path.suffix])
-            methods = {"GET": endpoint, "HEAD": endpoint}
-            yield Resource(f"/{path.name}", methods, "A file of the page")
-    greeting = _Greeting(index)
-    yield Resource("/", {"GET": greeting, "HEAD": greeting}, "The hub's page")
+    for path in sorted(FOLDER.iterdir()):
+        if path.suffix in _KINDS:
+            file = _File(path.read_bytes(), _KINDS[path.suffix])
+            if path.name == INDEX:
+                greeting = _Greeting(file)
+                yield Resource("/", {"GET": greeting, "HEAD": greeting}, "The hub's page")
+            else:
+                yield Resource(f"/{path.name}", {"GET": file, "HEAD": file}, "A file of the page")
 
 
 class _File:
@@ -45,24 +41,21 @@ class _File:
     def __init__(self, body: bytes, kind: str) -> None:
         self._body = body
         self._kind = kind
-        self._tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
     def __call__(self, request: Request) -> Answer:
-        headers = [("ETag", self._tag), ("Cache-Control", "no-cache"), _POLICY]
-        if self._tag in request.headers.get("if-none-match", ""):
-            return Answer(304, b"", headers)
-        return Answer(200, self._body, headers, self._kind)
+        headers = [("Cache-Control", "no-cache"), _POLICY]
+        return tagged(request, Answer(200, self._body, headers, self._kind))
 
 
 class _Greeting:
     """/: the page for a browser, a line for all others."""
 
-    def __init__(self, index: bytes | None) -> None:
-        self._file = _File(index, _KINDS[".html"]) if index is not None else None
+    def __init__(self, page: _File) -> None:
+        self._page = page
 
     def __call__(self, request: Request) -> Answer:
-        if self._file is not None and _NAVIGATION in request.headers.get("accept", ""):
-            answer = self._file(request)
+        if _NAVIGATION in request.headers.get("accept", ""):
+            answer = self._page(request)
         else:
             answer = text(200, "Callboard hub: /t/TOPIC, /.well-known/mercure, /stats, /docs")
         answer.headers.append(("Vary", "Accept"))

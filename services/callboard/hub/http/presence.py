@@ -5,7 +5,6 @@ Only where it is asked for (`-subscriptions`): each stream then costs two update
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from callboard.chassis.logs import RateLimited
 from callboard.hub.cursor import EARLIEST, Cursor
 from callboard.hub.event import Update
 from callboard.hub.http.authorising import Authorising
-from callboard.hub.http.frame import JSON, text
+from callboard.hub.http.frame import JSON, tagged, text
 from callboard.hub.http.ports import Door
 from callboard.hub.mercure.addresses import SUBSCRIPTIONS_PATH, address_of
 from callboard.hub.mercure.parameters import Asked, Generation
@@ -128,11 +127,8 @@ class SubscriptionEndpoints:
         link = f'<{hub}>; rel="mercure"; last-event-id="{newest}"'
         if current:
             link += f'; type="mercure"; content-type="{JSON}"'
-        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = [("Link", link), ("ETag", tag), ("Cache-Control", "private, must-revalidate")]
-        if tag in request.headers.get("if-none-match", ""):
-            return Answer(304, b"", headers)
-        return Answer(200, body, headers, kind)
+        headers = [("Link", link), ("Cache-Control", "private, must-revalidate")]
+        return tagged(request, Answer(200, body, headers, kind))
 
     def _newest(self) -> str:
         head = self._history.head

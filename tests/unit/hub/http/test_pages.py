@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.harness.mercure_hub import local_hub
 
-from callboard.hub.http.page import page_resources
 from callboard.hub.http.ports import Door
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -38,17 +37,17 @@ async def test_a_tool_gets_a_line_where_a_browser_gets_the_page(tmp_path: Path) 
         assert (await local.hub.ask("HEAD", "/")).status == 200
 
 
-def test_a_hub_without_a_page_has_its_line(tmp_path: Path) -> None:
-    (only,) = page_resources(tmp_path / "nowhere")
-    assert only.pattern == "/"
-
-
 async def test_figures_are_json_and_topics_are_not_for_everybody(tmp_path: Path) -> None:
     async with local_hub(tmp_path, door=OPEN) as local:
         hub = local.hub
-        told = json.loads((await hub.ask("GET", "/stats")).body)
-        assert told["subscribers"] == 0
-        assert told["topics"] == [{"topic": "/a", "published": 1}]
+        for topic in ("/a", "/b", "/a"):
+            await hub.publish(("topic", topic))
+        async with hub.stream(("match", "/a")):
+            told = json.loads((await hub.ask("GET", "/stats")).body)
+        assert told["subscribers"] == 1
+        first, *rest = told["topics"]
+        assert first == {"topic": "/a", "published": 2}
+        assert {"topic": "/b", "published": 1} in rest
         assert "topics" not in json.loads(
             (await hub.ask("GET", "/stats", headers={"X-Forwarded-For": "192.0.2.1"})).body
         )
