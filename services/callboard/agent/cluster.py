@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from callboard.agent.configuration import ConfigurationError
-from callboard.agent.consensus.disk import DirectoryInUse, Disk, LocalDisk, MemoryDisk
+from callboard.agent.consensus.disk import Disk, LocalDisk, MemoryDisk
 from callboard.agent.consensus.driver import RaftDriver
 from callboard.agent.consensus.identity import load_node_id
 from callboard.agent.consensus.serving import ConsensusService
@@ -36,6 +36,7 @@ from callboard.agent.settings import OFF, AgentSettings, keyring_path
 from callboard.agent.state.store import StateStore
 from callboard.agent.strangers import Strangers
 from callboard.chassis.metrics import Metrics
+from callboard.files.directories import DirectoryInUse
 from callboard.pki.live import LiveIdentity
 from callboard.pki.roles import trust_domain
 from callboard.swim.config import Config as SwimConfig

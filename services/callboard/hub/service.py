@@ -20,6 +20,7 @@ from callboard.chassis.lifecycle import Lifecycle, StartRefused, calm_collector
 from callboard.chassis.metrics import LoopLag, Metrics
 from callboard.chassis.registration import Registration, own_address
 from callboard.chassis.standing import judge_standing
+from callboard.files.directories import make_durably
 from callboard.hub.auth import keys
 from callboard.hub.auth.origins import Origins
 from callboard.hub.auth.rates import Rates
@@ -116,7 +117,7 @@ class HubProgram:
     async def _open_history(self, life: Lifecycle) -> StoredHistory:
         settings = self._settings
         try:
-            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_durably(settings.data_dir)
             store: Store
             behind = None
             if settings.store:

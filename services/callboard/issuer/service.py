@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import itertools
 import logging
 import os
@@ -26,6 +25,7 @@ from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.logs import RateLimited
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
 from callboard.files import create, replace
+from callboard.files.directories import DirectoryInUse, lock, make_durably
 from callboard.issuer import generations
 from callboard.issuer.constraints import wanted, write_wanted
 from callboard.issuer.exchange import (
@@ -137,12 +137,10 @@ class Issuer:
     def _lock(self, life: Lifecycle) -> None:
         """Two issuers would each undo what the other has put out. Raises StartRefused, OSError."""
         directory = self._settings.data_dir
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        make_durably(directory)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
+            descriptor = lock(directory)
+        except DirectoryInUse:
             raise StartRefused(f"another issuer uses the directory {directory}") from None
 
         async def unlock() -> None:

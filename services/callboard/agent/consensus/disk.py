@@ -8,13 +8,13 @@ No format is known here; errors are `OSError`, always, and nothing is retried (I
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from callboard.files import create
+from callboard.files.directories import lock, make_durably
 
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 
@@ -67,10 +67,6 @@ class Disk(Protocol):
 
     def close(self) -> None:
         """Give the directory up (releases its lock)."""
-
-
-class DirectoryInUse(OSError):
-    """Another live process owns the directory."""
 
 
 def write_whole(disk: Disk, name: str, data: bytes) -> None:
@@ -158,15 +154,8 @@ class LocalDisk:
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises DirectoryInUse if another process has it open, or OSError."""
         self._path = path
-        _make_durably(path)
-        self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            os.close(self._directory)
-            raise DirectoryInUse(
-                problem.errno, f"another process uses the directory {path}"
-            ) from problem
+        make_durably(path)
+        self._directory = lock(path)
 
     def create(self, name: str) -> LocalFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -195,20 +184,6 @@ class LocalDisk:
         if self._directory >= 0:
             os.close(self._directory)
             self._directory = -1
-
-
-def _make_durably(path: Path) -> None:
-    """Make a directory and those above it that are missing: no power cut takes it away again,
-    with all that is durable in it."""
-    if path.is_dir():
-        return
-    _make_durably(path.parent)
-    path.mkdir(mode=0o700, exist_ok=True)
-    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(above)
-    finally:
-        os.close(above)
 
 
 class _Content:

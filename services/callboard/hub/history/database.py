@@ -8,7 +8,6 @@ database (head, counts) changes only after a commit.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from callboard.files import create
+from callboard.files.directories import lock, make_durably
 from callboard.hub.event import Update
 from callboard.hub.history import mark as marks
 from callboard.hub.history.prefixes import Prefixes
@@ -69,7 +69,8 @@ class Database:
         self.epochs: list[Epoch] = []
         self.prefixes: Prefixes
         with ExitStack() as opened:
-            opened.callback(os.close, _locked(folder))
+            make_durably(folder)
+            opened.callback(os.close, lock(folder))
             try:
                 self._begin(opened)
             except sqlite3.OperationalError as problem:
@@ -400,21 +401,3 @@ class Database:
         run = self._connection.execute
         run("INSERT INTO epoch (name, first) VALUES (?, ?)", (self.epochs[-1].name, self.head + 1))
         run("DELETE FROM epoch WHERE number <= (SELECT max(number) FROM epoch) - ?", (EPOCHS_MAX,))
-
-
-def _locked(folder: Path) -> int:
-    """A descriptor of the folder, made if need be, that keeps other processes out."""
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        above = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(above)
-        finally:
-            os.close(above)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        os.close(descriptor)
-        raise OSError(problem.errno, f"another process uses the directory {folder}") from problem
-    return descriptor
