@@ -169,3 +169,32 @@ def test_no_stream_of_changes_in_any_order_breaks_a_hub(
             hub.make()
     follow(rng, hub, log.index)
     assert hub.state(THE_LOG) == replayed(hub, log, log.index)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS)
+def test_a_reader_holds_what_there_is_whatever_snapshots_came_between(seed: int) -> None:
+    rng = random.Random(seed)
+    log = Log()
+    grown(rng, log, 20)
+    hubs = [Hub(log), Hub(log)]
+    for hub in hubs:
+        hub.snapshot(log.index)
+    reader, place = Reader(THE_LOG), None
+    for _ in range(30):
+        grown(rng, log, rng.choice([0, 1, 1, 4]))
+        hub = rng.choice(hubs)
+        if rng.random() < 0.4:
+            hub.snapshot(rng.randint(hub.topics.copy.applied_index, log.index))
+        else:
+            follow(rng, hub, rng.randint(hub.topics.copy.applied_index, log.index))
+        hub.make()
+        if place is not None and place.index > hub.index:
+            continue  # it waits until the hub is there
+        events = hub.topics.since(place, THE_LOG) if place is not None else None
+        if events is None:
+            reader.values.clear()
+            events = [event for event in hub.topics.state(THE_LOG) if event is not None]
+        reader.take(events)
+        place = hub.topics.place
+        assert reader.values == hub.state(THE_LOG)
