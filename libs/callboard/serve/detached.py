@@ -96,7 +96,6 @@ class DetachedConnection(asyncio.Protocol):
         if last:
             transport.write(last)
         transport.close()
-        self._watch_the_rest()
 
     def abort(self) -> None:
         """See Detached."""
@@ -153,21 +152,6 @@ class DetachedConnection(asyncio.Protocol):
     def _failed(self) -> None:
         log.exception("stream failed", extra={"client": self.peer[0]})
         self.transport.abort()
-
-    def _watch_the_rest(self) -> None:
-        """After `close`: cut a client that takes nothing of what is left."""
-        before = self.transport.get_write_buffer_size()
-
-        def look() -> None:
-            if self._sink is None:
-                return
-            if self.transport.get_write_buffer_size() < before:
-                self._watch_the_rest()
-            else:
-                self.transport.abort()
-
-        if before:
-            self._core.wheel.add(self._core.limits.write_timeout_s, look)
 
 
 def dismiss(sink: Sink) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,6 +25,7 @@ from tests.unit.serve.conftest import RecordingSink, Site, serving
 from callboard.pki.contexts import client_context, server_context
 from callboard.pki.roles import names_for
 from callboard.serve import Limits
+from callboard.serve.connection import Connection
 from callboard.serve.core import TURN_S
 from callboard.serve.detached import IGNORED_BYTES_MAX
 from callboard.serve.wire import LAST_CHUNK, chunk
@@ -246,6 +249,7 @@ async def test_sink_is_told_when_the_client_is_behind_and_when_it_has_caught_up(
         for _ in range(count):
             assert len(await client.chunk()) == 65_536
         await eventually(lambda: sink.told == ["start", "behind", "drained"])
+        assert sink.waiting_when_drained <= 65_536 // 4
         await eventually(lambda: sink.at.waiting_bytes() == 0)
 
 
@@ -268,6 +272,24 @@ async def test_sink_learns_that_the_client_has_gone(any_way: Start, ends: Ends) 
         await eventually(lambda: sink.told == ["start", "gone"])
         await eventually(lambda: site.server.connections == 0)
         assert not site.server._clients
+
+
+async def test_client_that_was_not_read_from_before_its_stream_is_seen_to_go(
+    detaching: Start, ends: Ends
+) -> None:
+    async with detaching() as site:
+        async with ends.connect(site) as client:
+            behind = request_bytes("GET", "/echo") * 2_000
+            await client.send(request_bytes("GET", "/slow") + GET + behind)
+            await eventually(lambda: site.requests)
+            core = site.server._core
+            assert core is not None
+            (one,) = core.connections
+            assert isinstance(one, Connection)
+            await eventually(lambda: one._reading_paused)
+            site.gate.set()
+            await eventually(lambda: site.sinks and site.sinks[-1].connection)
+        await eventually(lambda: site.sinks[-1].told == ["start", "gone"])
 
 
 async def test_half_closed_client_of_a_stream_has_gone(plain_way: Start) -> None:
@@ -449,9 +471,16 @@ async def test_answer_is_observed_when_its_head_is_written(detaching: Start, end
 
 async def test_nothing_of_the_request_stays(detaching: Start, ends: Ends) -> None:
     async with detaching() as site, ends.connect(site) as client:
-        await open_sink(site, client)
         core = site.server._core
         assert core is not None
+        await eventually(lambda: core.connections)
+        connection = weakref.ref(next(iter(core.connections)))
+        gc.disable()
+        try:
+            await open_sink(site, client)
+            await eventually(lambda: connection() is None)
+        finally:
+            gc.enable()
         await eventually(lambda: not core.tasks)
         assert [type(one).__name__ for one in core.connections] == ["DetachedConnection"]
         assert not site.server._state.connections
