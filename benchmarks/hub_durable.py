@@ -18,7 +18,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from benchmarks.harness.hubs import Callboard, certify, free_port, raise_files
+from benchmarks.harness.hubs import Callboard, raise_files
+from benchmarks.harness.servers import certify, free_ports
 from benchmarks.harness.stream_load import Load, NotWhole, run, with_tls
 
 ROUNDS = 3
@@ -113,7 +114,7 @@ class Readyz:
 
 def storm(folder: Path, subscribers: int) -> bool:
     """Kill the hub of so many subscribers, start it again, print; whether all bars hold."""
-    health = free_port()
+    (health,) = free_ports(1)
     options = (f"-health=127.0.0.1:{health}",)
     with Callboard(folder, certify(folder), "durable", options) as hub:
         wanted = ["-n", subscribers, "-m", EVENTS, "-b", BYTES, "-r", EVENTS_PER_S, "-k", "-w", 30]

@@ -23,8 +23,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness.hubs import Callboard, Hub, Nchan, certify, peer_is_here, raise_files
+from benchmarks.harness.hubs import Callboard, Hub, Nchan, peer_is_here, raise_files
 from benchmarks.harness.load import verdict
+from benchmarks.harness.servers import certify
 from benchmarks.harness.stream_load import Cost, run, with_tls
 
 ROUNDS = 3

@@ -15,7 +15,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.harness.hubs import Callboard, Hub, Nchan, certify, peer_is_here, raise_files
+from benchmarks.harness.hubs import Callboard, Hub, Nchan, peer_is_here, raise_files
+from benchmarks.harness.servers import certify
 from benchmarks.harness.stream_load import Load, run, with_tls
 
 IDLE = {"plain": (4000, 5.0), "TLS": (2000, 35.0)}

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
-from benchmarks.static import Server, free_ports
+from benchmarks.harness.servers import Server, free_ports
 
 from callboard.files import create
 from callboard.pki import certificates

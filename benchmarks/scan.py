@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.static import free_ports, servers
+from benchmarks.static import servers
 
 ON_PURPOSE = {"cert_expirationStatus", "cert_notAfter", "cert_revocation", "BREACH"}
 ABOVE_LOW = {"MEDIUM", "HIGH", "CRITICAL", "FATAL"}
@@ -25,7 +25,7 @@ def main() -> int:
     subprocess.run([str(Path("make/bench-peers.sh"))], check=True)
     folder = Path(tempfile.mkdtemp(prefix="callboard-bench-"))
     try:
-        ours, _ = servers(folder, free_ports())
+        ours, _ = servers(folder)
         with ours:
             subprocess.run(
                 [

@@ -12,28 +12,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from callboard.files import create
+from benchmarks.harness.servers import Server, certify, free_ports
+
 from callboard.fileserver.entries import CSP
-from callboard.pki import certificates
-from callboard.pki.roles import LOOPBACK, Names
 
 ROUNDS = 3
 SECONDS = 5
 NEW_CONNECTIONS = 1500
-READY_TIMEOUT_S = 10.0
 FILES = {"1 KB": ("1k.html", 1024, 64), "100 KB": ("100k.bin", 100 << 10, 64)}
 FILES |= {"10 MB": ("10m.bin", 10 << 20, 8), "20 MB": ("20m.bin", 20 << 20, 8)}
 BARS = {"1 KB": 1.8, "100 KB": 1.3, "10 MB": 1.1, "new connection": 2.2}
@@ -47,7 +42,6 @@ request = function()
 end
 """
 """For wrk: no two heads are the same."""
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 NGINX_CONF = """
 daemon off;
@@ -85,70 +79,18 @@ http {{
 """
 
 
-class Server:
-    """One server process (and its children); `with` starts and ends it."""
-
-    def __init__(self, name: str, command: list[str], port: int, log: Path) -> None:
-        self.name = name
-        self.port = port
-        self._command = command
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Server:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return self
-            except OSError:
-                time.sleep(0.05)
-        raise TimeoutError(f"{self.name} does not listen; see {self._log}")
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(20)
-
-    def cpu_s(self) -> float:
-        """Processor seconds, user and system, of the process and its children."""
-        assert self._process is not None
-        pids = [self._process.pid]
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        pids += [int(pid) for pid in children.read_text().split()]
-        total = 0
-        for pid in pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / TICKS_PER_S
-
-
-def servers(folder: Path, ports: tuple[int, int]) -> tuple[Server, Server]:
+def servers(folder: Path) -> tuple[Server, Server]:
     """Ours and nginx, over the same files with the same certificate."""
+    ports = free_ports()
     root = folder / "root"
     root.mkdir()
     for name, size, _ in FILES.values():
         (root / name).write_bytes(os.urandom(size // 2).hex().encode())
-    now = datetime.now(UTC)
-    issuer_key, own_key = certificates.new_key(), certificates.new_key()
-    issuer = certificates.authority(issuer_key, "benchmark", now)
-    names = Names(("localhost",), LOOPBACK)
-    leaf = certificates.leaf(
-        own_key.public_key(), names, issuer, issuer_key, now, common_name="benchmark"
-    )
-    for name, body in (
-        ("cert.crt", certificates.pem(leaf)),
-        ("cert.key", certificates.key_pem(own_key)),
-        ("ca.crt", certificates.pem(issuer)),
-    ):
-        with create(folder / name) as file:
-            file.write(body)
+    own = certify(folder)
     conf = folder / "nginx.conf"
     conf.write_text(NGINX_CONF.format(folder=folder, root=root, port=ports[1], csp=CSP))
     ours = [sys.executable, "-m", "callboard.fileserver", f"-root={root}", f"-port={ports[0]}"]
-    ours += [f"-cert={folder / 'cert.crt'}", f"-key={folder / 'cert.key'}"]
+    ours += [f"-cert={own.certificate}", f"-key={own.key}"]
     theirs = ["nginx", "-c", str(conf), "-p", str(folder)]
     return (
         Server("ours", ours, ports[0], folder / "ours.log"),
@@ -190,14 +132,6 @@ def connect_anew(port: int, authorities: Path) -> int:
     return NEW_CONNECTIONS
 
 
-def free_ports() -> tuple[int, int]:
-    """Two ports that are free now."""
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
-
-
 def main() -> int:
     """Run, print, answer 1 when a bar is missed."""
     subprocess.run([str(Path("make/bench-peers.sh"))], check=True)
@@ -213,7 +147,7 @@ def main() -> int:
     loads["new connection"] = lambda port: connect_anew(port, folder / "ca.crt")
     wanted = sys.argv[1:] or list(loads)
     try:
-        ours, nginx = servers(folder, free_ports())
+        ours, nginx = servers(folder)
         with ours, nginx:
             for _ in range(ROUNDS):
                 for label in wanted:

@@ -72,9 +72,8 @@ static void link_prepare(int tls) {
 #endif
 }
 
-/* Begin to connect; 0, or LINK_LOST. `source`: last two bytes of the loopback address it comes
- * from, 0: the system's choice. `receive_bytes`: of the socket's buffer, 0: the system's. */
-static int link_dial(struct link *link, const struct place *to, int source, int receive_bytes) {
+/* Begin to connect; 0, or LINK_LOST. `receive_bytes`: of the socket's buffer, 0: the system's. */
+static int link_dial(struct link *link, const struct place *to, int receive_bytes) {
     int one = 1;
     memset(link, 0, sizeof *link);
     link->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -82,12 +81,6 @@ static int link_dial(struct link *link, const struct place *to, int source, int 
     setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (receive_bytes)
         setsockopt(link->fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
-    if (source) {
-        struct sockaddr_in from = {.sin_family = AF_INET};
-        from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + source);
-        setsockopt(link->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-        if (bind(link->fd, (void *)&from, sizeof from) < 0) fail("bind");
-    }
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = to->host};
     address.sin_port = htons((uint16_t)to->port);
     if (connect(link->fd, (void *)&address, sizeof address) < 0 && errno != EINPROGRESS) {

@@ -3,7 +3,7 @@
  * Every subscriber must get every event, all in one order: position k of one is held against
  * position k of all others, so that a gap, a repeat and a swap are each seen. Prints two lines of
  * JSON: {"ready": …} once all are connected, then waits for a line on standard input, publishes,
- * and prints the figures; connections stay until standard input ends. benchmarks/harness/hubs.py
+ * and prints the figures; connections stay until standard input ends. benchmarks/harness/stream_load.py
  * compiles and drives it.
  *
  *   sse_load -s HOST:PORT/PATH -p HOST:PORT/PATH -n SUBSCRIBERS -m EVENTS …
@@ -18,13 +18,11 @@
  *   -l      send each event when all subscribers have the one before
  *   -k      come back (retry: and Last-Event-ID) when a stream ends; publish until acknowledged
  *   -g      subscribe only when told to go on: replay, of events published before
- *   -a      loopback addresses that subscribers come from
  *   -w      seconds without an event or a new stream, after which it gives up
  */
 #include "sse_publish.h"
 #include <ctype.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 enum { TAIL_BYTES = 128, READ_BYTES = 1 << 18, DIALING_MAX = 256, ID_BYTES = 96 };
 enum state { AWAY, CONNECTING, HEAD, STREAM };
@@ -50,16 +48,16 @@ struct subscriber {
 static struct place subscribe_to, publish_to;
 static const char *subscribe_path, *publish_path = "/";
 static char subscribe_headers[8192], publish_headers[8192];
-static int readers, events, stalled, slow, slow_bytes_s = 1 << 19, sources, comes_back, replays;
+static int readers, events, stalled, slow, slow_bytes_s = 1 << 19, comes_back, replays;
 static double patience_s = 10;
 static struct publishing publishing = {.bytes = 160, .connections = 1};
 
 static struct subscriber *all;
 static int count, poll_fd, streaming, dialing, told_to_go;
 static int *order, *position, claimed, *remaining;
-static int64_t delivered, gaps, repeats, strange, bytes_read, last_ns, moved_ns;
-static int lost, returned, refused_streams, whole;
-static int64_t lost_ns, back_ns, first_dial_ns, ready_ns;
+static int64_t delivered, gaps, repeats, strange, last_ns, moved_ns;
+static int lost, refused_streams, whole;
+static int64_t lost_ns, back_ns, first_dial_ns;
 
 /* A histogram of microseconds in steps of 1/64: figures are right to 1.6 %. */
 struct histogram {
@@ -108,14 +106,13 @@ static void leave(struct subscriber *s) {
 
 static void dial(struct subscriber *s) {
     int small = s->kind == READER ? 0 : 1 << 16;
-    int source = sources ? 2 + (int)(s - all) % sources : 0;
     s->dialed_ns = now_ns();
     s->chunked = s->ended = s->tail = 0;
     s->chunk = CHUNK_SIZE;
     s->chunk_left = 0;
     dialing++;
     s->state = CONNECTING;
-    if (link_dial(&s->link, &subscribe_to, source, small) == LINK_LOST) leave(s);
+    if (link_dial(&s->link, &subscribe_to, small) == LINK_LOST) leave(s);
     else watch(s, EPOLLIN | EPOLLOUT, EPOLL_CTL_ADD);
 }
 
@@ -232,17 +229,13 @@ static void joined(struct subscriber *s, const char *head) {
     streaming++;
     dialing--;
     moved_ns = now_ns();
-    if (lost_ns) {
-        returned++;
-        if (streaming == count) back_ns = moved_ns;
-    }
+    if (lost_ns && streaming == count) back_ns = moved_ns;
     if (s->kind != READER) epoll_ctl(poll_fd, EPOLL_CTL_DEL, s->link.fd, NULL);
 }
 
 /* Bytes have come; 0 when the connection is no more. */
 static int digest(struct subscriber *s, char *data, size_t size) {
     int64_t now = now_ns();
-    bytes_read += (int64_t)size;
     if (s->state == HEAD) {
         /* servers send a head whole; one in pieces counts as none */
         char *end = memmem(data, size, "\r\n\r\n", 4);
@@ -349,7 +342,7 @@ static void add_header(char *headers, const char *line) {
 }
 
 static void parse(int argc, char **argv) {
-    for (int c; (c = getopt(argc, argv, "s:p:H:h:n:m:b:c:r:x:y:z:lkga:w:")) != -1;) switch (c) {
+    for (int c; (c = getopt(argc, argv, "s:p:H:h:n:m:b:c:r:x:y:z:lkgw:")) != -1;) switch (c) {
             case 's': parse_place(optarg, &subscribe_to, &subscribe_path); break;
             case 'p': parse_place(optarg, &publish_to, &publish_path); break;
             case 'H': add_header(subscribe_headers, optarg); break;
@@ -365,7 +358,6 @@ static void parse(int argc, char **argv) {
             case 'l': publishing.lockstep = 1; break;
             case 'k': comes_back = 1; break;
             case 'g': replays = 1; break;
-            case 'a': sources = atoi(optarg); break;
             case 'w': patience_s = atof(optarg); break;
             default: exit(2);
         }
@@ -410,35 +402,24 @@ static int line(void) {
     return read(STDIN_FILENO, text, sizeof text) > 0;
 }
 
-static void report(double cpu_s) {
+static void report(void) {
     double elapsed_s = (double)(last_ns - (replays ? first_dial_ns : publishing.began_ns)) / 1e9;
     double publish_s = (double)(publishing.ended_ns - publishing.began_ns) / 1e9;
     for (int i = 0; i < publishing.published; i++) record(&replies, publishing.reply_us[i]);
     printf("{\"delivered\": %lld, \"expected\": %lld, \"elapsed_s\": %.6f, \"gaps\": %lld, "
-           "\"repeats\": %lld, \"strange\": %lld, \"bytes\": %lld, ",
+           "\"repeats\": %lld, \"strange\": %lld, ",
            (long long)delivered, (long long)events * (readers + slow), elapsed_s, (long long)gaps,
-           (long long)repeats, (long long)strange, (long long)bytes_read);
-    printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"last_p50_ms\": %.3f, \"last_p99_ms\": %.3f, ",
+           (long long)repeats, (long long)strange);
+    printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"last_p99_ms\": %.3f, ",
            quantile_ms(&deliveries, 0.5), quantile_ms(&deliveries, 0.99),
-           quantile_ms(&last_deliveries, 0.5), quantile_ms(&last_deliveries, 0.99));
-    printf("\"published\": %d, \"publish_s\": %.6f, \"publish_failures\": %d, \"deferred\": %d, "
-           "\"reason\": \"%s\", "
-           "\"reply_p50_ms\": %.3f, \"reply_p99_ms\": %.3f, ",
-           publishing.published, publish_s, publishing.failures, publishing.deferred,
-           publishing.reason,
-           quantile_ms(&replies, 0.5), quantile_ms(&replies, 0.99));
-    printf("\"lost\": %d, \"refused\": %d, \"returned\": %d, \"back_s\": %.3f, "
-           "\"client_cpu_s\": %.3f}\n",
-           lost, refused_streams, returned,
-           lost_ns && back_ns ? (double)(back_ns - lost_ns) / 1e9 : -1.0, cpu_s);
+           quantile_ms(&last_deliveries, 0.99));
+    printf("\"published\": %d, \"publish_s\": %.6f, \"publish_failures\": %d, "
+           "\"reason\": \"%s\", \"reply_p99_ms\": %.3f, ",
+           publishing.published, publish_s, publishing.failures, publishing.reason,
+           quantile_ms(&replies, 0.99));
+    printf("\"lost\": %d, \"refused\": %d, \"back_s\": %.3f}\n", lost, refused_streams,
+           lost_ns && back_ns ? (double)(back_ns - lost_ns) / 1e9 : -1.0);
     fflush(stdout);
-}
-
-static double cpu_s(void) {
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
-    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
 static int patient(void) { return (double)(now_ns() - moved_ns) / 1e9 < patience_s; }
@@ -450,22 +431,20 @@ int main(int argc, char **argv) {
     first_dial_ns = moved_ns = now_ns();
     while (!replays && streaming < count && patient()) turn();
     if (!replays && streaming < count) refuse("not all subscribers could connect");
-    ready_ns = now_ns();
-    printf("{\"ready_s\": %.6f}\n", (double)(ready_ns - first_dial_ns) / 1e9);
+    printf("{\"ready_s\": %.6f}\n", (double)(now_ns() - first_dial_ns) / 1e9);
     fflush(stdout);
     while (!turn()) continue;
     if (!line()) return 0;
 
     told_to_go = 1;
     refused_streams = 0;
-    double cpu_before_s = cpu_s();
     pthread_t thread;
     first_dial_ns = moved_ns = now_ns();
     publishing.done = replays || !events;
     if (!publishing.done && pthread_create(&thread, NULL, publish, &publishing)) fail("thread");
     while (!(publishing.done && whole == readers + slow) && (patient() || !publishing.done))
         if (turn() && !line()) return 0;
-    report(cpu_s() - cpu_before_s);
+    report();
     for (;;)
         if (turn() && !line()) return 0;
 }

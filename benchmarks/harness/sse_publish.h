@@ -28,7 +28,6 @@ struct publishing {
     uint32_t *reply_us;
     volatile int done;
     volatile int failures;
-    volatile int deferred; /* refused with 503 or 429, and sent again when it was said */
     volatile int published;
     int64_t began_ns, ended_ns;
     char reason[200];  /* of the first failure */
@@ -106,7 +105,7 @@ static void publish_lost(struct publishing *p, struct publisher *one, const char
 }
 
 static void publish_dial(struct publishing *p, struct publisher *one, int poll, int number) {
-    if (link_dial(&one->link, &p->to, 0, 0) == LINK_LOST) {
+    if (link_dial(&one->link, &p->to, 0) == LINK_LOST) {
         publish_lost(p, one, "cannot connect");
         return;
     }
@@ -141,7 +140,6 @@ static void publish_ready(struct publishing *p, struct publisher *one, int poll,
         int status = publish_answer(p, one);
         if (!status) continue;
         if (status == 503 || status == 429) {
-            p->deferred++;
             one->again = 1;
             one->not_before_ns = now_ns() + 1000000000; /* the Retry-After of a hub that is busy */
             continue;

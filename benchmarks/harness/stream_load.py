@@ -62,31 +62,24 @@ class Seen:
     repeats: int
     strange: int
     """Events that nobody published."""
-    bytes: int
     p50_ms: float
     p99_ms: float
     """Of all deliveries."""
-    last_p50_ms: float
     last_p99_ms: float
     """To the last subscriber that got an event."""
     published: int
     publish_s: float
     publish_failures: int
-    deferred: int
-    """Publications refused with 503 or 429, and sent again a second later."""
     reason: str
     """Of the first failure."""
-    reply_p50_ms: float
     reply_p99_ms: float
     """Of publications."""
     lost: int
     """Streams that ended."""
     refused: int
     """Attempts that led to no stream."""
-    returned: int
     back_s: float
     """From the first lost stream until all are back; -1: not all came."""
-    client_cpu_s: float
 
     @property
     def whole(self) -> bool:
