@@ -125,7 +125,6 @@ class Course:
         self._greets = wishes.beat_s > 0
         self._begun = False
         self._at_once = False
-        self._limited = False
         self._refused_token = False
         self._token: str | None = None
         self._renewed = True
@@ -156,7 +155,7 @@ class Course:
             self.polling = False
         self._stage = _Stage.CONNECTING
         self._progress = self._greeted = False
-        self._limited = self._at_once = self.hurries = False
+        self._at_once = self.hurries = False
         self._retry_after_s = None
         self._brought = 0
         self.ending = "the stream ended"
@@ -279,7 +278,7 @@ class Course:
             return 0.0
         if not self._reached and not self._patient:
             raise Unreachable(f"{place}: {self.ending}")
-        if self._progress and not self._limited:
+        if self._progress:
             self.failures = 0
             if self.polling and (self._brought or now - self._asked_at >= POLL_SHORT_S):
                 return 0.0
@@ -319,23 +318,19 @@ class Course:
             self._greeted = self._greeted or not self.polling
             self._progress = True
         elif event.type == "hub.limit":
-            self._limited = True
+            self._progress = False
             self.ending = f"the hub limits: {event.data}"
         elif event.type == "hub.bye":
             self.ending = f"the hub said good-bye: {event.data}"
-            self._say_good_bye(str(fields.get("reason", "")))
+            # one that comes at once says that the token is dead already: that is waited out. For
+            # any other reason the stream ends by itself, in order
+            lives = self._greeted or self.polling
+            if fields.get("reason") == "token" and lives and self._renews and self._renewed:
+                self.hurries = self._at_once = True
         return []
 
     def _retry_in(self, retry_ms: int) -> None:
         self._retry_s = min(retry_ms, WAIT_MAX_S * 1000) / 1000
-
-    def _say_good_bye(self, reason: str) -> None:
-        if reason != "token":
-            return  # the stream ends by itself, in order
-        if not self._greeted and not self.polling:
-            self._limited = True  # the token is dead already, and told so as browsers are
-        elif self._renews and self._renewed:
-            self.hurries = self._at_once = True
 
 
 def _fits_header(id: str) -> bool:

@@ -24,7 +24,7 @@ from callboard.events.course import (
     Wishes,
 )
 from callboard.events.encoder import block, comment
-from callboard.events.errors import NotAStream, Refused
+from callboard.events.errors import NotAStream, Refused, Unreachable
 from callboard.events.parser import Event
 from callboard.events.targets import target
 
@@ -106,6 +106,13 @@ def test_repeats_after_a_resume_are_dropped() -> None:
     assert [event.data for event in (*first, *second)] == ["x", "y", "z"]
 
 
+def test_repeats_by_ids_of_the_publishers_own_are_dropped() -> None:
+    under_test = course()
+    first = opened(under_test, block(b"x", id="one"), block(b"y", id="two"))
+    second = opened(under_test, block(b"y", id="two"), block(b"z", id="three"))
+    assert [event.data for event in (*first, *second)] == ["x", "y", "z"]
+
+
 def test_an_event_without_an_id_is_never_a_repeat() -> None:
     under_test = course()
     opened(under_test, block(b"x", id="#a.1"))
@@ -120,6 +127,19 @@ def test_a_gap_is_shown() -> None:
     assert (gap.requested, gap.oldest, gap.newest, gap.lost) == ("#a.1", "#a.5", "#a.9", 4)
     assert (gap.type, json.loads(gap.data), gap.id) == ("hub.gap", fields, "#a.5")
     assert under_test.last_event_id == "#a.5"
+
+
+def test_after_a_gap_values_of_the_catalog_come_again() -> None:
+    under_test = course(last_event_id="#~c.7")
+    told = opened(under_test, hub("hello"), hub("gap"), block(b"value", id="#~c.7"))
+    assert [event.data for event in told] == ["{}", "value"]
+
+
+def test_a_gap_is_something_to_show_for_a_connection() -> None:
+    under_test = course(beat_s=0)
+    opened(under_test, hub("gap"))
+    under_test.lost(0.0)
+    assert under_test.failures == 0
 
 
 @pytest.mark.parametrize("data", [b"no json", b"[1]", b'{"lost":"many"}', b"[" * 5000, b"{}"])
@@ -232,6 +252,15 @@ def test_streaming_is_tried_again_later_and_ever_more_seldom() -> None:
     under_test.lost(STREAM_AGAIN_S + 3, timed_out=True)
     assert "poll" in asked(under_test, 2 * STREAM_AGAIN_S + 4)
     assert "beat" in asked(under_test, 3 * STREAM_AGAIN_S + 3)
+
+
+def test_after_a_stream_that_passed_it_polls_as_shortly_as_at_first() -> None:
+    under_test = held_up(0.0)
+    opened(under_test, hub("hello", "#a.1"), now=100.0)
+    under_test.lost(100.0)
+    asked(under_test, 110.0)
+    under_test.lost(110.0, timed_out=True)
+    assert "beat" in asked(under_test, 110.0 + STREAM_AGAIN_S)
 
 
 def test_a_stream_that_passes_ends_polling() -> None:
@@ -388,6 +417,37 @@ def test_a_limit_is_waited_out() -> None:
         waits.append(under_test.lost(0.0))
     assert waits[0] >= 3.0
     assert waits[3] > 20.0
+
+
+def test_a_limit_of_polls_is_waited_out_too() -> None:
+    under_test = held_up()
+    waits = []
+    for _ in range(4):
+        opened(under_test, hub("limit", retry=4000), now=5.0)
+        waits.append(under_test.lost(5.0))
+    assert waits[0] >= 3.0
+    assert waits[3] > 20.0
+
+
+def test_a_token_that_is_dead_already_is_waited_out() -> None:
+    under_test = course(renews=True)
+    opened(under_test, b"retry: 4000\n\n", hub("bye", reason="token"))
+    assert not under_test.hurries
+    assert under_test.lost(0.0) >= 3.0
+
+
+def test_no_error_and_no_log_shows_a_token_of_the_url(caplog: pytest.LogCaptureFixture) -> None:
+    place = target("https://x/y?authorization=secret", None)
+    for patient in (True, False):
+        under_test = Course(place, Wishes(), random.Random(7), patient=patient)
+        under_test.turn(0.0)
+        if patient:
+            under_test.lost(0.0, "refused")
+        else:
+            with pytest.raises(Unreachable, match=r"^https://x/y: refused$"):
+                under_test.lost(0.0, "refused")
+    (line,) = caplog.records
+    assert line.__dict__["url"] == "https://x/y"
 
 
 @pytest.mark.parametrize("beat_s", [-1, 0.5, float("inf"), float("nan")])
