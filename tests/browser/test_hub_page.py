@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -19,7 +19,7 @@ from tests.harness.chromium import WITHIN_S, Tab, chromium, until
 from tests.harness.eventually import eventually
 from tests.harness.scripted_http import Asked
 from tests.harness.sse_hub import HubProcess, nginx
-from tests.harness.sse_server import Peer, SseServer
+from tests.harness.sse_server import Peer, Script, SseServer, answer, stream
 
 from callboard import hub as hub_package
 from callboard.events.encoder import block
@@ -94,9 +94,9 @@ class Scripted:
     """The page's files, and a hub whose streams and polls are what a test wrote down."""
 
     def __init__(self) -> None:
-        self.streams: list[Callable[[Peer], None]] = []
+        self.streams: list[Script] = []
         """One for each stream in turn; the last one for all that follow."""
-        self.polls: list[Callable[[Peer], None]] = []
+        self.polls: list[Script] = []
         self.asked: list[Asked] = []
         """The requests for streams and polls."""
         self.paths: list[str] = []
@@ -144,29 +144,12 @@ def url(hub: Scripted) -> Iterator[str]:
         yield server.url
 
 
-def streams(*parts: bytes, stays: bool = True) -> Callable[[Peer], None]:
-    """A stream of these bytes, which then ends or does not."""
-
-    def script(peer: Peer) -> None:
-        peer.head()
-        peer.send(b"".join(parts))
-        if stays:
-            peer.stay()
-
-    return script
-
-
-def says(status: int, body: bytes) -> Callable[[Peer], None]:
-    """A whole answer."""
-    return lambda peer: peer.whole(status, body)
-
-
 # ---------------------------------------------------------------------------- tests
 
 
 async def test_the_page_shows_every_event_as_text(tab: HubPage, hub: Scripted, url: str) -> None:
     markup = "<b id=bold>x</b>\nsecond line"
-    hub.streams = [streams(HELLO, event(1, markup), event(2, "named", "deploy"), event(3))]
+    hub.streams = [stream(HELLO, event(1, markup), event(2, "named", "deploy"), event(3))]
     await tab.open(f"{url}/")
     await tab.fill("subscribe", topics="builds /other", types="deploy")
     await tab.shows(markup, "named", "event 3")
@@ -183,9 +166,9 @@ async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
     hub.streams = [
-        streams(HELLO, event(1), event(2), stays=False),
-        streams(HELLO, event(2), event(3), stays=False),
-        streams(HELLO, event(4)),
+        stream(HELLO, event(1), event(2), stay=False),
+        stream(HELLO, event(2), event(3), stay=False),
+        stream(HELLO, event(4)),
     ]
     await tab.open(f"{url}/")
     await tab.fill("subscribe")
@@ -196,7 +179,7 @@ async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
 async def test_an_id_that_a_publisher_gave_has_no_order(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
-    hub.streams = [streams(HELLO, *(block(id.encode(), id=id) for id in ("v1.9", "v1.5", "v1.9")))]
+    hub.streams = [stream(HELLO, *(block(id.encode(), id=id) for id in ("v1.9", "v1.5", "v1.9")))]
     await tab.open(f"{url}/")
     await tab.fill("subscribe")
     await tab.shows("v1.9", "v1.5", "v1.9")
@@ -206,7 +189,7 @@ async def test_values_of_the_catalog_that_have_no_id_are_all_shown(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
     values = [block(f"value {number}".encode()) for number in range(3)]
-    hub.streams = [streams(HELLO, *values)]
+    hub.streams = [stream(HELLO, *values)]
     await tab.open(f"{url}/")
     await tab.fill("subscribe", topics="/catalog/services/web /builds")
     await tab.shows("value 0", "value 1", "value 2")
@@ -220,8 +203,8 @@ async def test_a_stream_that_is_held_back_is_polled_from_the_same_place(
     end = named(Format.NDJSON, "hub.beat", {}, id="#e.8")
     hub.streams = [Peer.stay]
     hub.polls = [
-        streams(hello, first, end, stays=False),
-        streams(ndjson("#e.9", "", b"nine"), stays=False),
+        stream(hello, first, end, stay=False),
+        stream(ndjson("#e.9", "", b"nine"), stay=False),
         Peer.stay,
     ]
     await tab.open(f"{url}/")
@@ -244,7 +227,7 @@ async def test_polls_that_bring_nothing_at_once_do_not_follow_each_other_at_once
     def nothing(peer: Peer) -> None:
         times.append(time.monotonic())
         hello = named(Format.NDJSON, "hub.hello", {"cursor": "#e.5", "retry": 300}, id="#e.5")
-        streams(hello, stays=False)(peer)
+        stream(hello, stay=False)(peer)
 
     hub.streams, hub.polls = [Peer.stay], [nothing]
     await tab.open(f"{url}/")
@@ -259,7 +242,7 @@ async def test_no_server_is_waited_for_longer_than_ten_minutes(
 ) -> None:
     """A browser's timer of more than 24 days ends at once."""
     limit = named(Format.SSE, "hub.limit", {"reason": "too many streams", "retry": 10**13})
-    hub.streams = [streams(limit)]
+    hub.streams = [stream(limit)]
     await tab.open(f"{url}/")
     await tab.run(
         "{const real = setTimeout; window.waits = [];"
@@ -273,7 +256,7 @@ async def test_no_server_is_waited_for_longer_than_ten_minutes(
 async def test_a_stream_without_beats_is_left_after_two_and_a_half(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
-    hub.streams = [streams(HELLO, event(1)), streams(HELLO, event(2))]
+    hub.streams = [stream(HELLO, event(1)), stream(HELLO, event(2))]
     await tab.open(f"{url}/")
     await tab.subscribe(beat_s=1)
     await eventually(lambda: tab.run("data.join() === 'event 1,event 2'"), WITHIN_S)
@@ -284,7 +267,7 @@ async def test_a_stream_without_beats_is_left_after_two_and_a_half(
 async def test_a_page_that_is_looked_at_again_renews_a_silent_stream(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
-    hub.streams = [streams(HELLO, event(1)), streams(HELLO, event(2))]
+    hub.streams = [stream(HELLO, event(1)), stream(HELLO, event(2))]
     await tab.open(f"{url}/")
     await tab.subscribe(beat_s=100)
     await eventually(lambda: tab.run("data.length === 1"), WITHIN_S)
@@ -300,7 +283,7 @@ async def test_a_token_that_ends_is_asked_for_and_the_stream_goes_on(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
     bye = named(Format.SSE, "hub.bye", {"reason": "token", "ends_in": 30})
-    hub.streams = [streams(HELLO, event(1), bye, event(2)), streams(HELLO, event(3))]
+    hub.streams = [stream(HELLO, event(1), bye, event(2)), stream(HELLO, event(3))]
     await tab.open(f"{url}/")
     await tab.fill("subscribe", token="old")
     await tab.shows("event 1", "event 2")
@@ -315,8 +298,8 @@ async def test_a_token_that_ends_is_asked_for_and_the_stream_goes_on(
 async def test_a_hub_that_wants_a_token_is_heard_although_eventsource_gives_up(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
-    hub.streams = [says(401, b"a token is needed"), streams(HELLO, event(1))]
-    hub.polls = [says(401, b"a token is needed")]
+    hub.streams = [answer(401, b"a token is needed"), stream(HELLO, event(1))]
+    hub.polls = [answer(401, b"a token is needed")]
     await tab.open(f"{url}/")
     await tab.fill("subscribe")
     await tab.state("token")
@@ -329,7 +312,7 @@ async def test_a_limit_is_told_and_the_page_comes_back_when_it_is_said(
     tab: HubPage, hub: Scripted, url: str
 ) -> None:
     limit = named(Format.SSE, "hub.limit", {"reason": "too many streams", "retry": 500})
-    hub.streams = [streams(limit, stays=False), streams(HELLO, event(1))]
+    hub.streams = [stream(limit, stay=False), stream(HELLO, event(1))]
     await tab.open(f"{url}/")
     await tab.run(
         "{window.reasons = [];"
@@ -344,7 +327,7 @@ async def test_a_limit_is_told_and_the_page_comes_back_when_it_is_said(
 async def test_a_gap_is_shown_where_it_is(tab: HubPage, hub: Scripted, url: str) -> None:
     fields: dict[str, object] = {"requested": "#e.1", "oldest": "#e.7", "newest": "#e.9", "lost": 6}
     gap = named(Format.SSE, "hub.gap", fields, id="#e.7")
-    hub.streams = [streams(HELLO, event(1), gap, event(8))]
+    hub.streams = [stream(HELLO, event(1), gap, event(8))]
     await tab.open(f"{url}/")
     await tab.fill("subscribe")
     told = "gap: the hub keeps 6 updates no more; it goes on after #e.7"
@@ -357,8 +340,8 @@ async def test_a_history_that_was_lost_and_counts_anew_is_shown(
     fields: dict[str, object] = {"requested": "#e.5", "oldest": "#e.0", "newest": "#e.1"}
     gap = named(Format.SSE, "hub.gap", fields, id="#e.0")
     hub.streams = [
-        streams(HELLO, event(5), stays=False),
-        streams(HELLO, gap, event(1, "anew")),
+        stream(HELLO, event(5), stay=False),
+        stream(HELLO, gap, event(1, "anew")),
     ]
     await tab.open(f"{url}/")
     await tab.fill("subscribe")
@@ -368,7 +351,7 @@ async def test_a_history_that_was_lost_and_counts_anew_is_shown(
 
 async def test_the_page_works_below_a_prefix(tab: HubPage, hub: Scripted, url: str) -> None:
     hub.prefix = "/hub"
-    hub.streams = [streams(HELLO, event(1))]
+    hub.streams = [stream(HELLO, event(1))]
     await tab.open(f"{url}/hub/")
     await tab.fill("subscribe")
     await tab.shows("event 1")

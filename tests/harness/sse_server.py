@@ -66,6 +66,27 @@ class Peer:
 Script = Callable[[Peer], None]
 
 
+def stream(*parts: bytes, stay: bool = True, reset: bool = False) -> Script:
+    """A stream of these bytes, which then stays, is reset, or ends."""
+
+    def serve(peer: Peer) -> None:
+        peer.head()
+        for part in parts:
+            peer.send(part)
+        if reset:
+            peer.reset()
+        elif stay:
+            peer.stay()
+
+    return serve
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Script:
+    """A whole answer; `Retry_After` is the header Retry-After."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda peer: peer.whole(status, body, headers=names)
+
+
 class SseServer:
     """Serves on 127.0.0.1 from construction to `close`; a context manager."""
 

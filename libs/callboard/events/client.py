@@ -87,7 +87,7 @@ class Stream:
     async def _connection(self, session: aiohttp.ClientSession) -> AsyncGenerator[bytes, None]:
         """The bytes of one connection."""
         course, loop = self._course, asyncio.get_running_loop()
-        token = await fresh(self._token)
+        token = await _fresh(self._token)
         turn = course.turn(loop.time(), token)
         async with asyncio.timeout(course.patience_s(loop.time())) as limit:
             response = await session.get(
@@ -208,7 +208,7 @@ class Publisher:
             await asyncio.sleep(rest_s)
 
     async def _post(self, attempts: Attempts, timeout_s: float) -> str:
-        token = await fresh(self._token)
+        token = await _fresh(self._token)
         if self._session is None:
             self._session = _session(self._tls)
         async with asyncio.timeout(timeout_s):
@@ -224,7 +224,7 @@ class Publisher:
                 return text.strip()
 
 
-async def fresh(token: Token) -> str:
+async def _fresh(token: Token) -> str:
     """The token itself, or a new one. Raises what the callable raises, OSError when it dawdles."""
     if not callable(token):
         return token

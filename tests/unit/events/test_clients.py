@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from tests.harness import sse_server
 from tests.harness.eventually import eventually
 from tests.harness.handmade import make
 from tests.harness.scripted_http import refusing_address
-from tests.harness.sse_server import Peer, Script, SseServer
+from tests.harness.sse_server import Peer, Script, SseServer, answer
 from tests.harness.sse_taking import Taking
 
 from callboard.events import (
@@ -40,23 +41,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def stream(*parts: bytes, stay: bool = True, reset: bool = False) -> Script:
     """A hub's stream: a greeting, and these parts."""
-
-    def serve(peer: Peer) -> None:
-        peer.head()
-        peer.send(HELLO)
-        for part in parts:
-            peer.send(part)
-        if reset:
-            peer.reset()
-        elif stay:
-            peer.stay()
-
-    return serve
-
-
-def answer(status: int, body: bytes = b"", **headers: str) -> Script:
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda peer: peer.whole(status, body, headers=names)
+    return sse_server.stream(HELLO, *parts, stay=stay, reset=reset)
 
 
 def event(number: int) -> bytes:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.harness import sse_server
 from tests.harness.handmade import make
 from tests.harness.scripted_http import refusing_address
-from tests.harness.sse_server import Peer, Script, SseServer
+from tests.harness.sse_server import Peer, Script, SseServer, answer
 
 from callboard.events.encoder import block
 from callboard.hub.commands import pub, sub, tail
@@ -22,12 +23,7 @@ HELLO = b'retry: 20\nid: #a.0\nevent: hub.hello\ndata: {"cursor":"#a.0"}\n\n'
 
 def stream(*parts: bytes) -> Script:
     """A stream that ends; 204 then says that nothing more will come."""
-
-    def serve(peer: Peer) -> None:
-        peer.head()
-        peer.send(b"".join((HELLO, *parts)))
-
-    return serve
+    return sse_server.stream(HELLO, *parts, stay=False)
 
 
 def lines(*events: Mapping[str, object]) -> Script:
@@ -39,12 +35,7 @@ def lines(*events: Mapping[str, object]) -> Script:
     return serve
 
 
-def done(peer: Peer) -> None:
-    peer.whole(204)
-
-
-def answer(status: int, body: bytes) -> Script:
-    return lambda peer: peer.whole(status, body)
+done = answer(204)
 
 
 def test_sub_prints_the_data_of_events(capsys: pytest.CaptureFixture[str]) -> None:
