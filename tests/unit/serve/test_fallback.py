@@ -112,6 +112,27 @@ async def test_head_is_as_middleware_has_made_it(kind: str, detach: bool) -> Non
         await eventually(lambda: app.sinks[0].told == ["start", "gone"])
 
 
+async def test_middleware_that_keeps_the_head_until_there_is_a_body_lets_it_go() -> None:
+    sink, app = RecordingSink(), FastAPI()
+
+    @app.get("/stream")
+    async def stream() -> Response:
+        return Detaching(Detach(Answer(200, b"first", [], KINDS[1]), sink))
+
+    app.add_middleware(GZipMiddleware, minimum_size=0)
+    server = Server(cast(Asgi, app))
+    await server.start()
+    try:
+        async with connect(server.port) as client:
+            asked = request_bytes("GET", "/stream", headers={"Accept-Encoding": "gzip"})
+            await client.send(asked)
+            head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 10.0)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await client.chunk() == b"first"
+    finally:
+        await server.stop(drain_s=1.0)
+
+
 @pytest.mark.parametrize("detach", [True, False], ids=["detached", "streamed"])
 async def test_middleware_that_fails_gets_its_500_and_the_sink_is_told(detach: bool) -> None:
     app = App(broken=True)

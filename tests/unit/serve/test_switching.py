@@ -30,6 +30,8 @@ class Echo(asyncio.Protocol):
 
     transport: asyncio.Transport
     fails = False
+    lost = 0
+    """Of all, how many were told that their connection is."""
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any]) -> None:
         self.peer = app_state["peer"]
@@ -42,6 +44,9 @@ class Echo(asyncio.Protocol):
         if not self.asked:
             self.asked, data = data, SWITCHED
         self.transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        Echo.lost += 1
 
     def shutdown(self) -> None:
         if self.fails:
@@ -77,8 +82,8 @@ async def test_bytes_behind_the_request_are_the_websockets() -> None:
         assert await client.reader.readexactly(4) == b"late"
 
 
-async def test_websocket_counts_for_the_limits_until_it_ends() -> None:
-    limits = Limits(connections_per_client_max=1)
+async def test_websocket_counts_for_the_limits_until_it_ends_and_is_told_so() -> None:
+    limits, before = Limits(connections_per_client_max=1), Echo.lost
     async with serving(limits) as server:
         async with connect(server.port) as client:
             await switch(client)
@@ -86,6 +91,7 @@ async def test_websocket_counts_for_the_limits_until_it_ends() -> None:
             async with connect(server.port) as refused:
                 assert b" 429 " in await refused.closed()
         await eventually(lambda: server.connections == 0)
+        await eventually(lambda: Echo.lost == before + 1)
         assert not server._clients
         async with connect(server.port) as client:
             assert (await client.request("GET", "/")).body == b"ok"
