@@ -32,7 +32,7 @@ function subscribe(form) {
     types: words(form.get("types")),
     ...Object.fromEntries(new URLSearchParams(form.get("from"))),
   };
-  let known = form.get("token");
+  const known = form.get("token");
   const token = (reason) => (reason ? askForToken() : known);
   stop();
   events = 0;
