@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.harness.capabilities import faketime_library
+from tests.harness.capabilities import faketime_library, require
 from tests.harness.eventually import eventually_sync
+from tests.harness.guard import Guard
 from tests.harness.stack import Disk
 
 SMALL_DISK_BYTES = 24 << 20
@@ -99,6 +100,22 @@ def write_offset(offset_file: Path, offset_s: float) -> None:
     draft.write_text(f"{offset_s:+.3f}\n")
     draft.chmod(0o644)
     draft.replace(offset_file)
+
+
+@contextmanager
+def small_disk(directory: Path, size: str) -> Iterator[Path]:
+    """Make a directory that is a disk of its own, so large (`20m`), until the block ends."""
+    require("small-disk")
+    directory.mkdir()
+    guard = Guard()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], check=True
+    )
+    guard.add("mount", ["umount", "-l", str(directory)])
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
+    guard.drop("mount")
+    guard.close()
 
 
 def fill(ballast: Path) -> None:

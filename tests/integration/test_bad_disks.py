@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,7 @@ from tests.harness.asking import get
 from tests.harness.bootstrapped import HTTP, Agent, agent
 from tests.harness.capabilities import require
 from tests.harness.eventually import eventually_sync
-from tests.harness.faults import SystemCallFaults, fill
-from tests.harness.guard import Guard
+from tests.harness.faults import SystemCallFaults, fill, small_disk
 from tests.harness.process_driver import own_network
 from tests.harness.stack import Disk
 
@@ -32,16 +30,8 @@ def place() -> str:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk with room for one segment of the log."""
-    require("small-disk")
-    directory = tmp_path / "small"
-    directory.mkdir()
-    guard = Guard()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(directory)], check=True)
-    guard.add("mount", ["umount", "-l", str(directory)])
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)
-    guard.drop("mount")
-    guard.close()
+    with small_disk(tmp_path / "small", "20m") as directory:
+        yield directory
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import resource
-import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ from pathlib import Path
 import pytest
 from tests.harness.capabilities import require
 from tests.harness.eventually import eventually
-from tests.harness.faults import fill
-from tests.harness.guard import Guard
+from tests.harness.faults import fill, small_disk
 from tests.harness.histories import Running, publishing, running
 
 from callboard.hub.event import Publication, Update
@@ -34,16 +32,8 @@ BIG = "x" * 200_000
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of eight megabytes."""
-    require("small-disk")
-    directory = tmp_path / "small"
-    directory.mkdir()
-    guard = Guard()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)], check=True)
-    guard.add("mount", ["umount", "-l", str(directory)])
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)
-    guard.drop("mount")
-    guard.close()
+    with small_disk(tmp_path / "small", "8m") as directory:
+        yield directory
 
 
 async def until_full(one: Running) -> list[int]:
