@@ -8,15 +8,12 @@ does. `careless` takes any server, also one that loses what it said is committed
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import sys
 import time
-from collections.abc import Sequence
+from pathlib import Path
 
-from tests.harness.powercut_publisher import line, publish
+from tests.harness.powercut_publisher import load
 
-from callboard.hub.event import Update
 from callboard.hub.history.postgres import PostgresStore
 from callboard.hub.history.postgres_connection import Connection
 from callboard.hub.history.postgres_database import Database
@@ -34,24 +31,11 @@ async def main() -> None:
     url, place, name = sys.argv[1:4]
     if sys.argv[4:] == ["careless"]:
         setattr(Database, "_see_that_it_is_fit", _any_will_do)  # noqa: B010 - a method
-    witness = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     retention = Retention()
     history = StoredHistory(
         PostgresStore(url, retention), retention, clock=time.time, fatal=sys.exit
     )
-
-    def seen(updates: Sequence[Update]) -> None:
-        os.write(witness, b"".join(line("S", update) for update in updates))
-
-    history.listen(seen)
-    await history.start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    publishers = [
-        publish(history, witness, f"{name}.{number}", random.Random(f"{name} {number}"))
-        for number in range(PUBLISHERS)
-    ]
-    await asyncio.gather(*publishers)
+    await load(history, Path(place), [f"{name}.{number}" for number in range(PUBLISHERS)])
 
 
 if __name__ == "__main__":

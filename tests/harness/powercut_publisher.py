@@ -59,9 +59,22 @@ async def publish(history: StoredHistory, witness: int, name: str, rng: random.R
                 os.write(witness, b"TWICE " + line("A", again, publication.idempotency_key))
 
 
+async def load(history: StoredHistory, place: Path, names: Sequence[str]) -> None:
+    """Start the history and publish for ever, one publisher a name; the witness is at `place`."""
+    witness = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def seen(updates: Sequence[Update]) -> None:
+        os.write(witness, b"".join(line("S", update) for update in updates))
+
+    history.listen(seen)
+    await history.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await asyncio.gather(*(publish(history, witness, name, random.Random(name)) for name in names))
+
+
 async def main() -> None:
-    folder, mode, seed = Path(sys.argv[1]), Acknowledge(sys.argv[2]), int(sys.argv[3])
-    witness = os.open(folder / "hub.witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    folder, mode, seed = Path(sys.argv[1]), Acknowledge(sys.argv[2]), sys.argv[3]
     stored.TRIM_EVERY_S = TRIM_EVERY_S
     store = SqliteStore(folder, mode, RETENTION)
     history = StoredHistory(
@@ -71,19 +84,7 @@ async def main() -> None:
         fatal=sys.exit,
         behind=store if mode is Acknowledge.MEMORY else None,
     )
-
-    def seen(updates: Sequence[Update]) -> None:
-        os.write(witness, b"".join(line("S", update) for update in updates))
-
-    history.listen(seen)
-    await history.start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    publishers = [
-        publish(history, witness, f"{seed}.{number}", random.Random(f"{seed} {number}"))
-        for number in range(PUBLISHERS)
-    ]
-    await asyncio.gather(*publishers)
+    await load(history, folder / "hub.witness", [f"{seed}.{n}" for n in range(PUBLISHERS)])
 
 
 if __name__ == "__main__":
