@@ -36,6 +36,7 @@ class HubProcess:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         argv = [
             *(sys.executable, "-m", "callboard.hub", f"-port={self.port}"),
             *(f"-data-dir={self._folder / 'data'}", "-node=hub-1", *self._flags),
