@@ -7,8 +7,11 @@ since 1970). Empty lines keep the connection alive.
 from __future__ import annotations
 
 import json
+import re
 
 from callboard.events.parser import EVENT_BYTES_MAX, Event, EventTooLong
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadLine(ValueError):
@@ -57,21 +60,24 @@ class LineParser:
             fields = json.loads(line)
         except (ValueError, RecursionError) as problem:
             raise BadLine(f"a line of the stream is no JSON: {problem}") from problem
-        if not isinstance(fields, dict) or not isinstance(fields.get("data"), str):
+        data = _text(fields.get("data")) if isinstance(fields, dict) else None
+        if data is None:
             raise BadLine("a line of the stream is no event")
-        type, id = fields.get("type"), fields.get("id")
-        topics, time = fields.get("topics"), fields.get("time")
-        if isinstance(id, str):
+        id, topics, time = _text(fields.get("id")), fields.get("topics"), fields.get("time")
+        if not isinstance(topics, list):
+            topics = []
+        if id is not None:
             self.last_event_id = id
         return Event(
-            data=fields["data"],
-            type=type if isinstance(type, str) and type else "message",
+            data=data,
+            type=_text(fields.get("type")) or "message",
             id=self.last_event_id,
-            id_given=isinstance(id, str),
-            topics=tuple(filter(_is_text, topics)) if isinstance(topics, list) else (),
+            id_given=id is not None,
+            topics=tuple(topic for topic in map(_text, topics) if topic is not None),
             time_ms=time if isinstance(time, int) else None,
         )
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _text(value: object) -> str | None:
+    """A text that can be encoded again: JSON's escapes may be halves of a surrogate pair."""
+    return value if isinstance(value, str) and not _SURROGATE.search(value) else None

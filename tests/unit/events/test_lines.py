@@ -66,6 +66,17 @@ def test_fields_of_other_types_are_as_if_they_were_not_there() -> None:
     assert event == Event("x", topics=("/a",))
 
 
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    """It could be sent nowhere again: no cursor, no line of output."""
+    fields = {"data": "x", "id": "\ud800", "type": "\udc00", "topics": ["\ud800", "/a"]}
+    (event,) = LineParser("before").feed(json.dumps(fields).encode() + b"\n")
+    assert event == Event("x", id="before", topics=("/a",))
+    with pytest.raises(BadLine):
+        LineParser().feed(b'{"data":"\\ud800"}\n')
+    (event,) = LineParser().feed(b'{"data":"\\ud83d\\udc0e"}\n')
+    assert event.data == "🐎"
+
+
 @pytest.mark.parametrize("size", [1, 64, 100_000])
 def test_a_line_over_the_limit_is_refused(size: int) -> None:
     parser = LineParser(event_bytes_max=1000)
