@@ -17,9 +17,12 @@ from callboard.chassis.guards import OriginGuard
 from callboard.fileserver.head import Head
 from callboard.fileserver.ports import Refusal
 
-SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""Methods that change nothing (RFC 9110, 9.2.1), of those we forward."""
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"QUERY"})
+"""Methods that change nothing (RFC 9110, 9.2.1; RFC 10008), of those we forward."""
 METHODS = SAFE | {b"PUT", b"POST", b"DELETE", b"PATCH"}
+
+COOKIES = frozenset({b"__Secure-mercure_access_token", b"mercureAuthorization"})
+"""That carry a token to the hub: of Mercure's draft 08, and of those before."""
 
 AGENT, HUB, GATEWAY = "agent", "hub", "gateway"
 
@@ -156,4 +159,4 @@ def _has_credential(head: Head) -> bool:
         return True
     cookies = head.fields.get(b"cookie", b"")
     named = {pair.partition(b"=")[0].strip() for pair in cookies.split(b";")}
-    return b"mercureAuthorization" in named or b"authorization" in _asked(head.query)
+    return not COOKIES.isdisjoint(named) or b"authorization" in _asked(head.query)

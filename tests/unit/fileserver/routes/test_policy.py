@@ -219,7 +219,11 @@ def test_publishing_a_picture_without_a_credential_is_refused_and_watching_is_no
 def test_publishing_without_a_credential_is_refused_and_with_one_left_to_the_hub() -> None:
     assert status("/hub/t/x", "POST") == 401
     assert status("/hub/t/x", "POST", "Cookie: other=1") == 401
-    for credential in ("Authorization: Bearer x", "Cookie: a=b; mercureAuthorization=x"):
+    for credential in (
+        "Authorization: Bearer x",
+        "Cookie: a=b; mercureAuthorization=x",
+        "Cookie: __Secure-mercure_access_token=x",
+    ):
         assert forwarded("/hub/t/x", "POST", credential).service == HUB
 
 
