@@ -297,11 +297,12 @@ async def local_hub(
     fast_lane: bool = True,
     door: Door | None = None,
     limits: ReaderLimits | None = None,
+    listen: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[LocalHub]:
     """A hub of the parts, with its history in a folder. `detach=False`: streams go by plain ASGI,
-    as under any other server; `fast_lane=False`: everything goes through FastAPI. What else a
-    `Hub` is told is in `more`."""
+    as under any other server; `fast_lane=False`: everything goes through FastAPI. What else its
+    `Server` is told is in `listen`, and its `Hub` in `more`."""
     loop = asyncio.get_running_loop()
     wheel = TimerWheel(loop)
     store = SqliteStore(folder, Acknowledge.WRITTEN, Retention())
@@ -316,7 +317,8 @@ async def local_hub(
     api = application.api(door or Door())
     app = await api.app.app()
     served = app if detach else plain_asgi(app)
-    server = Server(served, handlers=api.publishing, wheel=wheel, fast_lane=fast_lane)
+    told = dict(listen or {})
+    server = Server(served, handlers=api.publishing, wheel=wheel, fast_lane=fast_lane, **told)
     await server.start()
     origin = f"http://127.0.0.1:{server.port}"
     mercure = MercureHub(origin, PUBLISHER_KEY, SUBSCRIBER_KEY, RESOURCE)

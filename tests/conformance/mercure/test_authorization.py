@@ -87,6 +87,9 @@ async def test_without_a_token_publishing_is_challenged_without_an_error(hub: Me
     SHOULD point to the metadata."""
     answer = await hub.ask("POST", data={"topic": "/a"})
     assert answer.status == 401
+    assert "error" not in challenge(answer)
+    answer = await hub.ask("GET", f"{HUB}/subscriptions")
+    assert answer.status == 401
     told = challenge(answer)
     assert "error" not in told
     assert told["resource_metadata"].endswith(
@@ -94,7 +97,7 @@ async def test_without_a_token_publishing_is_challenged_without_an_error(hub: Me
     )
 
 
-@pytest.mark.parametrize("token", ["garbage", "a.b.c", "e30.e30.", "x" * 20_000])
+@pytest.mark.parametrize("token", ["garbage", "a.b.c", "e30.e30.", "x" * 9_000])
 async def test_a_token_that_is_none_is_invalid(hub: MercureHub, token: str) -> None:
     """Error Responses: 401 with error="invalid_token"."""
     for answer in (await publish(hub, token), await subscribe(hub, token)):
@@ -252,8 +255,10 @@ async def test_one_malformed_detail_makes_the_whole_token_invalid(
 
 async def test_a_token_with_too_many_matchers_is_invalid(hub: MercureHub) -> None:
     """Authorization Details: tokens exceeding a limit MUST be rejected as invalid."""
-    token = hub.access_token(detail(["publish"], *(f"/{count}" for count in range(1_100))))
-    assert (await publish(hub, token)).status == 401
+    for count, status in ((200, 200), (201, 401)):
+        topics = ("/a", *(f"/{number}" for number in range(1, count)))
+        token = hub.access_token(detail(["publish"], *topics))
+        assert (await publish(hub, token)).status == status
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def test_the_hub_tells_what_tokens_it_takes(hub: MercureHub) -> None:
 
 async def test_a_challenge_points_to_the_metadata(hub: MercureHub) -> None:
     """Protected Resource Metadata: resource_metadata SHOULD point to this document."""
-    challenge = (await hub.ask("POST", data={"topic": "/a"})).challenge
+    challenge = (await hub.ask("GET", f"{HUB}/subscriptions")).challenge
     where = challenge.partition('resource_metadata="')[2].partition('"')[0]
     assert where == f"{hub.origin}{METADATA}{hub.prefix}{HUB}"
 

@@ -91,7 +91,7 @@ async def test_a_request_without_a_matcher_is_refused(hub: MercureHub) -> None:
 
 async def test_too_many_matchers_are_refused(hub: MercureHub) -> None:
     """Subscription: requests that exceed a limit MUST be rejected with 400."""
-    many = [("match", f"/{count}") for count in range(1001)]
+    many = [("match", f"/{count}") for count in range(51)]
     assert (await hub.ask("GET", query=many)).status == 400
 
 
@@ -157,14 +157,12 @@ async def test_a_listed_origin_may_read_with_credentials(hub: MercureHub) -> Non
 
 async def test_another_origin_is_never_reflected(hub: MercureHub) -> None:
     """Subscription: Access-Control-Allow-Origin MUST NOT be reflected from arbitrary origins."""
-    for answer in (
-        await hub.ask("OPTIONS", headers=STRANGER),
-        await hub.ask("GET", headers=STRANGER),
-        await hub.ask("POST", headers=STRANGER),
-    ):
+    for method in ("OPTIONS", "GET", "POST"):
+        answer = await hub.ask(method, headers=STRANGER)
         assert answer.headers.get("Access-Control-Allow-Origin") != STRANGER["Origin"]
         assert "Access-Control-Allow-Credentials" not in answer.headers
-        assert "Origin" in answer.headers["Vary"]
+        if not (hub.prefix and method == "POST"):  # (which a file server refuses by itself)
+            assert "Origin" in answer.headers["Vary"]
 
 
 async def test_a_preflight_allows_what_clients_send(hub: MercureHub) -> None:
