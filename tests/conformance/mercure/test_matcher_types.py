@@ -84,8 +84,7 @@ async def test_a_hostile_pattern_costs_bounded_time(hub: MercureHub) -> None:
     answer = await hub.ask("GET", query=[("match_urlpattern", "/(?=a)")])
     assert answer.status == 400, "lookahead is no part of a linear engine"
     async with hub.stream(("match_urlpattern", "/((?:a+)+b)"), ("match", "/x")) as stream:
-        if stream.status == 400:
-            return
+        assert stream.status == 200
         began = time.perf_counter()
         await hub.publish(("topic", "/" + "a" * 901), ("data", "x"))
         assert time.perf_counter() - began < max(100 * plain_s, 2.0)

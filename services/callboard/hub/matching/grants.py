@@ -19,11 +19,11 @@ class TopicSet:
         self._patterns = tuple(one for one in self.matchers if one.kind not in ("all", "exact"))
 
     def has(self, topic: str) -> bool:
-        """Whether a topic is among them."""
+        """Whether a topic is among them; `*` (which is none, but all of them) only by itself."""
         return (
             self._everything
             or topic in self._exact
-            or any(pattern.matches(topic) for pattern in self._patterns)
+            or (topic != "*" and any(pattern.matches(topic) for pattern in self._patterns))
         )
 
     def has_any(self, topics: tuple[str, ...]) -> bool:
