@@ -18,7 +18,7 @@ from tests.harness.told_catalog import (
 from callboard.catalog.commands import Deregister, KeyValueSet, Register
 from callboard.catalog.objects import Check, Node, ServiceInstance
 from callboard.feed.wire import Delta, FeedError, Member, pack
-from callboard.hub.catalog import stepwise, topics
+from callboard.hub.catalog import stepwise, topics, values
 from callboard.hub.catalog.topics import epoch_text
 from callboard.hub.cursor import CatalogPlace, Cursor
 from callboard.hub.cursor import parse as parse_cursor
@@ -398,6 +398,15 @@ def test_a_snapshot_that_says_the_same_later_goes_on_from_where_the_hub_was(
     log.commit(Deregister("n1"))
     told(hub)
     assert following(hub, 4) == following(hub, 6) == [(7, 1), (7, 2), (7, 3), (7, 4)]
+
+
+def test_what_is_remembered_of_values_is_forgotten_at_a_snapshot(
+    hub: Hub, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "READ_PARTS_MIN", 1)
+    before = hub.state()["/catalog/services/web"]
+    hub.snapshot(log.commit(Register(N1, ServiceInstance(id="web-1", service="web", port=81))))
+    assert hub.state()["/catalog/services/web"] != before
 
 
 def test_a_place_that_such_a_snapshot_has_passed_over_is_a_gap(hub: Hub, log: Log) -> None:
