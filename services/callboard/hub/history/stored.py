@@ -39,7 +39,8 @@ AWAY_S = 0.5
 """Between questions to a store that cannot be asked, and twice that at most."""
 CATCH_UP_S = 5.0
 """How long a reader with a place that this hub has not seen yet waits for it."""
-CLOSE_S = 30.0
+CLOSE_S = 20.0
+"""How long the end waits for commits; the store is closed within the program's own deadline."""
 SCAN_PAGE = 500
 SCAN_MAX = 20_000
 """Updates that `last` looks at, at most."""
