@@ -36,6 +36,9 @@ from callboard.hub.history.store import (
 FILE = "history.sqlite"
 MARK = "history.mark"
 BUSY_S = 5.0
+CACHE_KIB = 16 * 1024
+"""Of the writer, whose indexes are changed all over; readers go from page to page, and keep to
+SQLite's own measure (2 MB)."""
 SLICE = 500
 """Rows that are trimmed or purged in one transaction."""
 CHECKPOINT_PAGES = 2_000
@@ -367,6 +370,7 @@ class Database:
         self._connection = connect(self.path, busy_s=BUSY_S)
         opened.callback(self._connection.close)
         run = self._connection.execute
+        run(f"PRAGMA cache_size = -{CACHE_KIB}")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA wal_autocheckpoint = 0")
         run(f"PRAGMA journal_size_limit = {WAL_MAX_BYTES // 2}")

@@ -15,9 +15,6 @@ from callboard.hub.event import Publication, Update
 FORMAT = 1
 APPLICATION = 0x43424844
 """PRAGMA application_id: `CBHD`."""
-CACHE_KIB = 16 * 1024
-WAL_KEPT_BYTES = 16 << 20
-"""What the WAL is cut to once a checkpoint has emptied it."""
 
 _TABLES = """
 CREATE TABLE event (
@@ -53,15 +50,9 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     """A connection for one thread at a time; transactions are begun and ended by hand."""
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         path, timeout=busy_s, isolation_level=None, check_same_thread=False, cached_statements=64
     )
-    try:
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def prepare(connection: sqlite3.Connection) -> bool:

@@ -226,4 +226,7 @@ def new_epoch() -> str:
 
 def place_of(epochs: Sequence[Epoch], offset: int) -> str:
     """The epoch that an offset belongs to; 0, before all, belongs to the first."""
-    return next((e.name for e in reversed(epochs) if e.first <= offset), epochs[0].name)
+    for epoch in reversed(epochs):
+        if epoch.first <= offset:
+            return epoch.name
+    return epochs[0].name
