@@ -89,7 +89,6 @@ class RecordingSink:
     """Said when the server stops; None: it goes on."""
     fails: str = ""
     """The call that raises."""
-    waiting_when_drained: int = -1
 
     @property
     def at(self) -> Detached:
@@ -104,7 +103,6 @@ class RecordingSink:
         self._tell("behind")
 
     def drained(self) -> None:
-        self.waiting_when_drained = self.at.waiting_bytes()
         self._tell("drained")
 
     def gone(self) -> None:

@@ -249,7 +249,6 @@ async def test_sink_is_told_when_the_client_is_behind_and_when_it_has_caught_up(
         for _ in range(count):
             assert len(await client.chunk()) == 65_536
         await eventually(lambda: sink.told == ["start", "behind", "drained"])
-        assert sink.waiting_when_drained <= 65_536 // 4
         await eventually(lambda: sink.at.waiting_bytes() == 0)
 
 
