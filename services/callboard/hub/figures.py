@@ -89,5 +89,16 @@ class Figures:
             "callboard_hub_gaps_total", "Gaps told to readers.", lambda: float(readers.gaps)
         )
 
+        metrics.read_gauge(
+            "callboard_hub_catalog_age_seconds",
+            "How old the copy of the catalog is; -1 without one.",
+            self._catalog_age,
+        )
+
+    def _catalog_age(self) -> float:
+        catalog = self._readers.catalog
+        age_s = catalog.age_s() if catalog is not None else float("inf")
+        return -1.0 if age_s == float("inf") else age_s
+
     def _ended(self) -> dict[Labels, float]:
         return {(why,): float(count) for why, count in self._readers.counts.ended.items()}

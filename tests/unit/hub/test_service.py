@@ -82,7 +82,9 @@ async def test_readiness_and_figures_are_told_on_their_own_port(
         async with client.get(f"http://127.0.0.1:{port}/readyz") as answer:
             assert answer.status == 200
         async with client.get(f"http://127.0.0.1:{port}/metrics") as answer:
-            assert "callboard_hub_published_total 1.0" in await answer.text()
+            metrics = await answer.text()
+            assert "callboard_hub_published_total 1.0" in metrics
+            assert "callboard_hub_catalog_age_seconds -1.0" in metrics
         async with client.get(url(hub, "/stats")) as answer:
             figures = await answer.json()
     assert (figures["published"], figures["history"]["head"]) == (1, 1)
