@@ -78,6 +78,8 @@ class MemoryHistory:
         self.epoch = EPOCH
         self.gone = 0
         """Retention has taken what is up to here."""
+        self.thinned = 0
+        """And up to here some of it; the rest is kept."""
         self.reads = 0
         self._listeners: list[Callable[[Sequence[Update]], None]] = []
 
@@ -125,7 +127,7 @@ class MemoryHistory:
         return found
 
     def trimmed(self, selector: Selector) -> int:
-        return self.gone
+        return max(self.gone, self.thinned)
 
     def gap(self, after: int, upto: int) -> Gap:
         first, then, last = (str(Cursor(self.place(each))) for each in (after, upto, self.head))

@@ -87,8 +87,9 @@ class Reader:
         self.catalog = catalog
         self.gap = gap
         """To be told first."""
-        self.told_trimmed = 0 if gap is None else readers.history.trimmed(subscription.selector)
-        """Up to where it knows of what is gone."""
+        self.told_trimmed = readers.history.trimmed(subscription.selector)
+        """Up to where it knows of what is gone: where it begins, that much was told or not asked
+        for."""
         self.state = State.LAGGING
         self.paused = False
         self.posted = False

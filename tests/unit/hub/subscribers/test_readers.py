@@ -173,6 +173,18 @@ async def test_a_gap_at_the_beginning_is_told_once() -> None:
     await stand.readers.stop()
 
 
+@pytest.mark.parametrize("asked", [{"cursor": "earliest"}, {"last": 7}, {"since_ms": 0}])
+async def test_who_asks_for_what_there_is_is_told_of_no_gap(asked: dict[str, object]) -> None:
+    stand = Stand(ring=2)
+    for number in range(10):
+        stand.history.publish("/a", b"%d" % number)
+    stand.history.thinned = 5
+    pipe = await stand.open(topics("/a"), **asked)  # type: ignore[arg-type]
+    await eventually(lambda: pipe.messages()[-1:] == ["9"])
+    assert "hub.gap" not in [each.type for each in pipe.events()]
+    await stand.readers.stop()
+
+
 async def test_a_stream_of_the_catalog_that_has_not_come_yet_has_no_cursor() -> None:
     catalog = MemoryCatalog()
     catalog.ready = False
