@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from callboard.events.encoder import block
 
@@ -21,8 +22,7 @@ class Format(Enum):
     NDJSON = "application/x-ndjson"
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True, gc=False):
     """What a publisher asks for, validated (`matching.naming`)."""
 
     topics: tuple[str, ...]

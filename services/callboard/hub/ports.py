@@ -93,7 +93,8 @@ class Rights:
 
 
 class HistoryError(Exception):
-    """A publication that was not taken. Nothing of it was seen by anybody, nor will be."""
+    """A publication that was not taken. But for HistoryUncertain nothing of it was seen by
+    anybody, nor will be."""
 
 
 class HistoryFull(HistoryError):
@@ -188,7 +189,7 @@ class History(Protocol):
         """An offset with the epoch that it belongs to."""
 
     async def purge(self, topic: str) -> int:
-        """Forget what was published to a topic; how many updates. Audited in the log."""
+        """Forget what was published to a topic; how many updates. Who asks for it is audited."""
 
 
 # ---------------------------------------------------------------------------- catalog

@@ -213,7 +213,6 @@ class StoredHistory:
     async def purge(self, topic: str) -> int:
         await self._flushed()
         count = await self._ask(lambda: self._store.purge(topic))
-        log.info("history: purged topic=%r updates=%d", topic, count)
         return count
 
     # ------------------------------------------------------------------------ inside

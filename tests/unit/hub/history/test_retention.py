@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 import pytest
@@ -188,14 +187,12 @@ async def test_keys_are_forgotten_by_count_and_by_age(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", list(Acknowledge))
 async def test_a_purged_topic_is_forgotten_in_memory_and_on_the_disk(
-    tmp_path: Path, mode: Acknowledge, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, mode: Acknowledge
 ) -> None:
-    caplog.set_level(logging.INFO)
     async with running(tmp_path / "h", mode) as one:
         await one.publish_all([("keep", "a"), ("secret-1", "gone"), ("secret-2", "b gone")])
         await one.publish("secret-3", "gone c", own_id="mine")
         assert await one.history.purge("gone") == 3
-        assert "purged topic='gone' updates=3" in caplog.text
         assert await one.data() == ["keep"]
         assert [u.data for u in one.history.recent(0, 1 << 20) or ()] == [b"keep"]
         assert (await one.history.locate(Cursor(own_id="mine"))).gap is not None
@@ -215,7 +212,9 @@ async def test_what_is_published_while_a_topic_is_purged_stays(
         purging = asyncio.create_task(one.history.purge("gone"))
         later = []
         while not purging.done():
-            later.append((await one.publish("y", "gone")).offset)
+            if len(later) < 5_000:  # (in memory mode nobody waits for the disk)
+                later.append((await one.publish("y", "gone")).offset)
+            await asyncio.sleep(0)
         kept = [update.offset for update in await one.all()]
         assert kept == [offset for offset in later if offset >= kept[0]]
         assert [u.offset for u in one.history.recent(0, 1 << 30) or ()] == kept
