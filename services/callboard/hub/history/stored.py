@@ -212,8 +212,7 @@ class StoredHistory:
 
     async def purge(self, topic: str) -> int:
         await self._flushed()
-        count = await self._ask(lambda: self._store.purge(topic))
-        return count
+        return await self._ask(lambda: self._store.purge(topic))
 
     # ------------------------------------------------------------------------ inside
 

@@ -210,7 +210,7 @@ async def test_what_is_published_while_a_topic_is_purged_stays(
     async with running(tmp_path / "h", mode) as one:
         await one.publish_all([("x", "gone")] * 3000)
         purging = asyncio.create_task(one.history.purge("gone"))
-        later = []
+        later: list[int] = []
         while not purging.done():
             if len(later) < 5_000:  # (in memory mode nobody waits for the disk)
                 later.append((await one.publish("y", "gone")).offset)
