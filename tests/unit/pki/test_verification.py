@@ -33,7 +33,7 @@ def by_library(
     name: str = "",
     lists: Sequence[x509.CertificateRevocationList] = (),
 ) -> None:
-    verification.verify([leaf.certificate], authorities, NOW, name=name, lists=lists)
+    verification.verify([leaf.certificate], authorities, today(), name=name, lists=lists)
 
 
 def by_openssl(
@@ -127,14 +127,14 @@ def test_openssl_refuses_the_same(ca: CA, spoilt: Callable[[CA], Leaf]) -> None:
 def test_a_leaf_for_one_purpose_is_judged_for_that(ca: CA) -> None:
     for purpose in (SERVER_AUTH, CLIENT_AUTH):
         leaf = ca.leaf(purposes=(purpose,))
-        verification.verify([leaf.certificate], [ca.certificate], NOW, purposes=(purpose,))
+        verification.verify([leaf.certificate], [ca.certificate], today(), purposes=(purpose,))
         by_openssl(leaf, [ca.certificate])
 
 
 def test_an_expired_ca_is_told() -> None:
     old = CA(now=NOW - timedelta(days=100), life=timedelta(days=10))
     with pytest.raises(NotAccepted, match=r"^the CA test CA expired on "):
-        verification.verify([_outliving(old)], [old.certificate], NOW, purposes=(SERVER_AUTH,))
+        verification.verify([_outliving(old)], [old.certificate], today(), purposes=(SERVER_AUTH,))
 
 
 @both_judges
