@@ -24,6 +24,7 @@ from callboard.hub.history import stored
 from callboard.hub.history.sqlite import SqliteStore
 from callboard.hub.history.store import Acknowledge, Bound, Retention
 from callboard.hub.history.stored import StoredHistory
+from callboard.hub.ports import HistoryBusy
 
 PUBLISHERS = 24
 SHORT = "short"
@@ -36,6 +37,15 @@ def line(letter: str, update: Update, key: str = "") -> bytes:
     if update.topics[0] == SHORT:
         letter = letter.lower()
     return f"{letter} {update.offset} {update.epoch} {zlib.crc32(update.data)} {key}\n".encode()
+
+
+async def taken(history: StoredHistory, publication: Publication) -> Update:
+    """Publish, again and again while too many wait for the disk."""
+    while True:
+        try:
+            return await publishing(history, publication)
+        except HistoryBusy:
+            await asyncio.sleep(0.01)
 
 
 async def publish(history: StoredHistory, witness: int, name: str, rng: random.Random) -> None:
@@ -51,10 +61,10 @@ async def publish(history: StoredHistory, witness: int, name: str, rng: random.R
             private=rng.random() < 0.5,
             idempotency_key=f"{name}-{number}" if rng.random() < 0.5 else "",
         )
-        update = await publishing(history, publication)
+        update = await taken(history, publication)
         os.write(witness, line("A", update, publication.idempotency_key))
         if publication.idempotency_key and rng.random() < 0.2:
-            again = await publishing(history, publication)
+            again = await taken(history, publication)
             if again.offset != update.offset:
                 os.write(witness, b"TWICE " + line("A", again, publication.idempotency_key))
 
