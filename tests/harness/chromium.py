@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import aiohttp
@@ -33,7 +34,13 @@ def load(url: str, home: Path, *more: str) -> str:
     """Load a page as a user whose home is `home`; what the browser shows, and its messages."""
     home.mkdir(exist_ok=True)
     flags = (*FLAGS, "--dump-dom", *more, f"--user-data-dir={home / 'profile'}")
-    return run("chromium", *flags, url, directory=home, home=home).stdout
+    with _temporary() as tmpdir:
+        return run("chromium", *flags, url, directory=home, home=home, tmpdir=tmpdir).stdout
+
+
+def _temporary() -> TemporaryDirectory[str]:
+    """For what Chromium leaves behind; its path is short, since sockets' must be."""
+    return TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
 
 
 async def until(fact: Callable[[], Awaitable[T]]) -> T:
@@ -88,6 +95,7 @@ class Tab:
 async def chromium(profile: Path) -> AsyncIterator[Tab]:
     """A browser with one tab."""
     require("chromium")
+    tmpdir = _temporary()
     process = await asyncio.create_subprocess_exec(
         "chromium",
         *FLAGS,
@@ -96,7 +104,7 @@ async def chromium(profile: Path) -> AsyncIterator[Tab]:
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        env={"HOME": str(profile), "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(profile), "PATH": "/usr/bin:/bin", "TMPDIR": tmpdir.name},
     )
     place = profile / "DevToolsActivePort"
     try:
@@ -115,3 +123,4 @@ async def chromium(profile: Path) -> AsyncIterator[Tab]:
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 20)
+        tmpdir.cleanup()

@@ -95,11 +95,15 @@ def ask(context: ssl.SSLContext, port: int, name: str) -> bytes:
 
 
 def run(
-    *argv: str, directory: Path, text: str = "", home: Path | None = None
+    *argv: str, directory: Path, text: str = "", home: Path | None = None, tmpdir: str = "/tmp"
 ) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end; both outputs are in `stdout`."""
     return subprocess.run(
         argv, cwd=directory, input=text, text=True, errors="replace", timeout=60, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={"HOME": str(home or directory), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={
+            "HOME": str(home or directory),
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "TMPDIR": tmpdir,
+        },
     )  # fmt: skip
