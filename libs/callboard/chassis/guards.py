@@ -102,15 +102,6 @@ def host_name(host: str) -> str | None:
     return name
 
 
-def is_loopback(client: str) -> bool:
-    """Whether a client address is of this machine (127.0.0.0/8, ::1)."""
-    try:
-        address = ipaddress.ip_address(client.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name.partition("%")[0])

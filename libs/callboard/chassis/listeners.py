@@ -54,6 +54,7 @@ LISTENERS = (
     Listener("nameserver", "dot", 8853, "tcp", "DNS over TLS", Security.SERVER_TLS),
     Listener("hub", "http", 8800, "tcp", "event hub", Security.PLAIN, published=True),
     Listener("hub", "https", 8801, "tcp", "event hub", Security.MUTUAL_TLS),
+    Listener("postgres", "sql", 5432, "tcp", "PostgreSQL, the hubs' history", Security.PLAIN),
     Listener("gateway", "http", 8889, "tcp", "WHEP, WHIP, API", Security.PLAIN, published=True),
     Listener("gateway", "janus", 8088, "tcp", "Janus HTTP", Security.PLAIN, published=True),
     Listener("gateway", "janus_ws", 8188, "tcp", "Janus WebSocket", Security.PLAIN, published=True),
@@ -92,10 +93,10 @@ def default_port(program: str, name: str) -> int:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address is in 127.0.0.0/8 or ::1 (IPv4 in IPv6 included). A name is not:
-    what it resolves to may change."""
+    """Whether an IP address is in 127.0.0.0/8 or ::1 (IPv4 in IPv6, brackets and scopes included).
+    A name is not: what it resolves to may change."""
     try:
-        parsed = ipaddress.ip_address(address.strip("[]"))
+        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
     except ValueError:
         return False
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from callboard.chassis.flags import FlagError, FlagSet, HelpRequested, Parsed
 
@@ -40,6 +41,14 @@ def call(flag_set: FlagSet, argv: Sequence[str], verb: Callable[[Parsed], int]) 
     except Failed as problem:
         print(problem, file=sys.stderr)
         return problem.code
+
+
+def read_text(path: Path, what: str) -> str:
+    """What a file says, without blanks around it. Raises Failed, which begins with `what`."""
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise Failed(f"{what}: {problem}") from problem
 
 
 def dispatch(

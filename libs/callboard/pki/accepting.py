@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 5.0
 SHUTDOWN_TIMEOUT_S = 2.0
-"""For the other side's farewell (close_notify)."""
+"""For the other side to take what is left and to say farewell (close_notify). The loops do not tell
+how much is left: it is one time for both, from `close` on."""
 LINGER_S = 1.0
 """For the other side to take the alert and hang up."""
 LINGER_BYTES_MAX = 256 << 10
@@ -83,6 +84,7 @@ class _Witness(ssl.SSLContext):
         made: Any = self.behind.wrap_bio(incoming, outgoing, *args, **kwargs)
         made.__class__ = _Telling  # (SSLObject's constructor is nobody's to call)
         made.outgoing, made.alert = outgoing, b""
+        made.write = made._sslobj.write  # (SSLObject.write calls that and nothing else)
         self.end = made
         return self.end
 
@@ -90,9 +92,16 @@ class _Witness(ssl.SSLContext):
 class Handshaker:
     """Turns accepted sockets into TLS connections by one context, which may be a LiveContext."""
 
-    def __init__(self, context: ssl.SSLContext, *, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        shutdown_timeout_s: float = SHUTDOWN_TIMEOUT_S,
+    ) -> None:
         self._context = context
         self._timeout_s = timeout_s
+        self._shutdown_timeout_s = shutdown_timeout_s
         self._idle: list[_Witness] = []
         # (a context takes a quarter of a millisecond to make: they are used again)
 
@@ -115,7 +124,7 @@ class Handshaker:
                 accepted,
                 ssl=witness,
                 ssl_handshake_timeout=self._timeout_s,
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+                ssl_shutdown_timeout=self._shutdown_timeout_s,
             )
         except (OSError, ValueError) as problem:
             accepted.close()

@@ -19,7 +19,7 @@ SERVER = "server"
 AGENT = "agent"
 OPERATOR = "operator"
 """A person's tool: `callboard tls cert create -cli`."""
-PROGRAMS = ("agent", "nameserver", "hub", "gateway", "sidecar", "fileserver", "issuer")
+PROGRAMS = ("agent", "nameserver", "hub", "gateway", "sidecar", "fileserver", "issuer", "coturn")
 ROLES = frozenset({SERVER, OPERATOR, *PROGRAMS})
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -8,9 +8,11 @@ client gone. It counts as a connection of its server until then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from callboard.serve.core import Core
@@ -26,6 +28,13 @@ IGNORED_BYTES_MAX = 64 * 1024
 """What a client may send behind its request: nothing of it is read."""
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_INTERVAL_S = 10
+USER_TIMEOUTS = 4
+"""TCP_USER_TIMEOUT (tcp(7)) in times of `write_timeout_s`. It is for clients that are gone. Linux
+counts also while a client that is there leaves its window shut, or smaller than the next segment:
+at the time itself, one that reads slowly out of a small window would be reset while it gets on."""
+UNSENT_BYTES_MAX = 128 * 1024
+"""TCP_NOTSENT_LOWAT: what the kernel takes beyond the client's window, where it would take
+megabytes. More waits here, where it is counted."""
 _BYTES_ACKED = slice(120, 128)
 """Where it stands in struct tcp_info (linux/tcp.h; there are only ever fields added behind)."""
 
@@ -49,13 +58,14 @@ class DetachedConnection(asyncio.Protocol):
         transport = connection.transport
         self._core: Core = connection.core
         self._sink: Sink | None = sink
-        _harden(transport, self._core.limits.write_timeout_s)
         self._ignored_bytes = 0
         self.chunked = not exchange.http_1_0
         self.peer = connection.peer
         self.shown = connection.shown
         self.transport = transport
         self.write = transport.write
+        _harden(transport)
+        self._watch_silence()
         self._core.connections.add(self)
 
     def start(self, *, behind: bool) -> None:
@@ -96,6 +106,7 @@ class DetachedConnection(asyncio.Protocol):
         if last:
             transport.write(last)
         transport.close()
+        self._watch_silence(1)  # (nobody else sees to it from here on)
 
     def abort(self) -> None:
         """See Detached."""
@@ -125,7 +136,8 @@ class DetachedConnection(asyncio.Protocol):
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """The buffer is above its high-water mark."""
+        """The buffer is above its high-water mark: whether the client gets on is the sink's."""
+        self._watch_silence(0)
         if self._sink is not None:
             try:
                 self._sink.behind()
@@ -134,6 +146,8 @@ class DetachedConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The buffer is below its low-water mark."""
+        if not self.transport.is_closing():
+            self._watch_silence()
         if self._sink is not None:
             try:
                 self._sink.drained()
@@ -148,6 +162,13 @@ class DetachedConnection(asyncio.Protocol):
         self._core.left(self)
 
     # ------------------------------------------------------------------
+
+    def _watch_silence(self, times: int = USER_TIMEOUTS) -> None:
+        """Have the kernel end the connection of a client that acknowledges nothing for so many
+        times `write_timeout_s`; 0 is never."""
+        if sys.platform == "linux":
+            timeout_s = self._core.limits.write_timeout_s * times
+            _set(self.transport, {socket.TCP_USER_TIMEOUT: int(timeout_s * 1000)})
 
     def _failed(self) -> None:
         log.exception("stream failed", extra={"client": self.peer[0]})
@@ -182,14 +203,20 @@ def take_over(exchange: Exchange, head: Answer, detach: Detach) -> None:
     detached.start(behind=connection.write_paused)
 
 
-def _harden(transport: asyncio.Transport, timeout_s: float) -> None:
-    """Let the kernel end a connection whose client answers nothing (SO_KEEPALIVE is on already)."""
-    if sys.platform != "linux":
-        return
+def _harden(transport: asyncio.Transport) -> None:
+    """Let the kernel end a connection whose client is gone (SO_KEEPALIVE is on already), and take
+    little for one that does not read."""
+    if sys.platform == "linux":
+        kept = {
+            socket.TCP_KEEPIDLE: KEEPALIVE_IDLE_S,
+            socket.TCP_KEEPINTVL: KEEPALIVE_INTERVAL_S,
+            socket.TCP_NOTSENT_LOWAT: UNSENT_BYTES_MAX,
+        }
+        _set(transport, kept)
+
+
+def _set(transport: asyncio.Transport, options: Mapping[int, int]) -> None:
     end: socket.socket = transport.get_extra_info("socket")
-    try:
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
-    except OSError:
-        pass  # It was reset meanwhile: the transport will tell.
+    with contextlib.suppress(OSError):  # It was reset meanwhile: the transport will tell.
+        for option, value in options.items():
+            end.setsockopt(socket.IPPROTO_TCP, option, value)

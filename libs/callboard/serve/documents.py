@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from html import escape
 from typing import Any, Protocol, cast
 
 from callboard.serve.core import Message
-from callboard.serve.exchange import Answer
+from callboard.serve.exchange import Answer, Request
 from callboard.serve.lazy import LazyApp
+from callboard.serve.resources import JSON, Resource
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -50,6 +52,21 @@ class Documents:
         """The same as one page of HTML that loads nothing else."""
         page = documentation_page(await self.description())
         return Answer(200, page, content_type="text/html; charset=utf-8")
+
+
+def document_resources(documents: Documents) -> Iterator[Resource]:
+    """The paths of the description: /openapi.json for programs, /docs for people."""
+
+    async def schema(request: Request) -> Answer:
+        """OpenAPI 3.1."""
+        return Answer(200, json.dumps(await documents.description()).encode(), content_type=JSON)
+
+    async def page(request: Request) -> Answer:
+        """One page of HTML that loads nothing else."""
+        return await documents.page()
+
+    yield Resource("/openapi.json", {"GET": schema, "HEAD": schema}, "This description")
+    yield Resource("/docs", {"GET": page, "HEAD": page}, "This description, for people")
 
 
 def documentation_page(schema: Mapping[str, Any]) -> bytes:

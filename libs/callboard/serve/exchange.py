@@ -119,7 +119,7 @@ class Detached(Protocol):
     def close(self, last: bytes = b"") -> None:
         """Write `last` (framed, if `chunked`), end the body properly, and close. A client that
         takes nothing of what is left is cut by the kernel (see Detach); by TLS one that has not
-        taken all of it after `pki.accepting.SHUTDOWN_TIMEOUT_S`."""
+        taken all of it after `Limits.write_timeout_s`."""
 
     def abort(self) -> None:
         """Cut the connection; what waits is lost."""

@@ -20,7 +20,8 @@ class Limits:
     idle_timeout_s: float = 130.0
     """Between requests. Clients pool connections for up to 120 s: ours must outlive theirs."""
     write_timeout_s: float = 30.0
-    """A reader that takes not one byte for so long is cut."""
+    """A reader that takes not one byte for so long is cut. By TLS also one that has not taken all
+    that is left, and said farewell, so long after its connection was closed here."""
     write_high_water_bytes: int = 256 * 1024
     """Unsent bytes of one connection above which no further pipelined request is begun."""
     pipeline_max: int = 64

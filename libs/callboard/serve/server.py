@@ -73,7 +73,12 @@ class Server:
         self._limits = limits or Limits()
         if ssl_context is not None:
             timeout_s = min(HANDSHAKE_TIMEOUT_S, self._limits.head_timeout_s)
-            self._handshaker = Handshaker(ssl_context, timeout_s=timeout_s)
+            # (a client that takes the rest of its last answer slowly has as long as any reader)
+            self._handshaker = Handshaker(
+                ssl_context,
+                timeout_s=timeout_s,
+                shutdown_timeout_s=self._limits.write_timeout_s,
+            )
         self._failures = RateLimited(log)
         self.handshakes_failed = 0
         """TLS connections that did not come about."""

@@ -10,8 +10,8 @@ from callboard.pki.certificates import Constraints
 from callboard.pki.constraints import names_of_host, outside
 from callboard.pki.roles import Address, Names, names_for
 
-PUBLIC = "fileserver"
-"""The role that carries the public host."""
+PUBLIC = frozenset({"fileserver", "coturn"})
+"""Roles that carry the public host: browsers come to them from outside."""
 
 
 def named(
@@ -28,7 +28,7 @@ def named(
     says what a program is; the CA that does not permit it refuses to sign.
     """
     role = settings.programs[program]
-    host = names_of_host(settings.public_host if role == PUBLIC else "")
+    host = names_of_host(settings.public_host if role in PUBLIC else "")
     addresses = (*allowed(asked, settings.networks), *host.addresses)
     names = names_for(
         role,

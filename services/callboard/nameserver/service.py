@@ -15,7 +15,8 @@ from pathlib import Path
 from callboard.chassis.health import HealthServer
 from callboard.chassis.lifecycle import Lifecycle, StartRefused
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
-from callboard.chassis.registration import Registration, own_address
+from callboard.chassis.opening import register
+from callboard.chassis.registration import own_address
 from callboard.chassis.standing import judge_standing
 from callboard.dns.server import DnsServer
 from callboard.dns.settings import DnsSettings
@@ -86,19 +87,14 @@ class Nameserver:
             life.on_stop("dns", self._stop_dns)
         except OSError as problem:
             raise StartRefused(str(problem)) from problem
-        if self._settings.register:
-            registration = Registration(
-                ",".join(self._settings.catalog),
-                PROGRAM,
-                id=f"{PROGRAM}-{self._settings.node}",
-                port=self.dns.udp_port,
-                address=self._address,
-                token=self._settings.token,
-                source=self._settings.source,
-                tls=self._tls,
-            )
-            await registration.start()
-            life.on_stop("registration", registration.stop)
+        await register(
+            life,
+            self._settings,
+            PROGRAM,
+            port=self.dns.udp_port,
+            address=self._address,
+            tls=self._tls,
+        )
 
     async def _stop_dns(self) -> None:
         await self.dns.stop()

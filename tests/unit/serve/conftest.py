@@ -35,7 +35,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
     "uvloop": uvloop.new_event_loop,
 }
-ON_BOTH_LOOPS = ("test_detached.py", "test_switching.py")
+ON_BOTH_LOOPS = ("test_detached.py", "test_slow_tls_readers.py", "test_switching.py")
 """Transports of the two differ in what they tell their protocol, and when."""
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import socket
 import ssl
 import struct
+import sys
 import time
 import weakref
 from collections import Counter
@@ -31,6 +33,8 @@ from callboard.serve.detached import IGNORED_BYTES_MAX
 from callboard.serve.wire import LAST_CHUNK, chunk
 
 GET = request_bytes("GET", "/detach")
+SIOCOUTQNSD = 0x894B
+"""Bytes that were written and are not sent yet (linux/sockios.h)."""
 
 
 @dataclass
@@ -415,8 +419,36 @@ async def test_dead_client_is_left_to_the_kernel_to_find(detaching: Start, ends:
         sink = await open_sink(site, client)
         end = sink.at.transport.get_extra_info("socket")  # type: ignore[attr-defined]
         assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
         assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+async def test_client_that_is_behind_is_left_to_the_sink(detaching: Start, ends: Ends) -> None:
+    """The kernel would count a shut window as silence, also of one that gets on."""
+    async with detaching() as site, ends.connect(site) as client:
+        sink = await open_sink(site, client)
+        end = sink.at.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        count = await fill(sink)
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await head_of(client)
+        for _ in range(count):
+            await client.chunk()
+        await eventually(lambda: sink.told[-1] == "drained")
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+
+
+async def test_the_kernel_takes_little_for_a_client_that_does_not_read(
+    detaching: Start, ends: Ends
+) -> None:
+    async with detaching() as site, ends.connect(site) as client:
+        sink = await open_sink(site, client)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await fill(sink)
+        end = sink.at.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        unsent = fcntl.ioctl(end.fileno(), SIOCOUTQNSD, bytes(4))
+        assert int.from_bytes(unsent, sys.byteorder) <= 512 * 1024
 
 
 async def test_detached_connections_count_for_the_limits_until_they_are_lost(

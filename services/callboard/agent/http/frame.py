@@ -20,7 +20,8 @@ from callboard.agent.http.problems import answer_to, text_answer
 from callboard.agent.membership.log_limit import LogLimit
 from callboard.catalog import render
 from callboard.catalog.authorizer import Authorizer
-from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard, is_loopback
+from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard
+from callboard.chassis.listeners import is_loopback
 from callboard.pki.roles import AGENT, OPERATOR, SERVER, WrongRole, authorise
 from callboard.serve import Answer, Outcome, Request, Route, Settled
 

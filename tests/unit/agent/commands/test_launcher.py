@@ -63,6 +63,15 @@ def test_else_the_first_running_agent_is_asked(clone: Path) -> None:
     assert done.stdout == "exec -T agent-2 callboard kv get a b\n"
 
 
+def test_the_hubs_own_verbs_are_for_its_container(clone: Path) -> None:
+    executable(clone / "bin" / "docker", DOCKER)
+    running = "agent-1\nhub-2\nhub\n"
+    done = run(clone, "hub", "token", "-publish", "*", running=running)
+    assert done.stdout == "exec -T hub callboard hub token -publish *\n"
+    assert run(clone, "sub", "builds", running=running).stdout.startswith("exec -T agent-1 ")
+    assert "no running hub" in run(clone, "hub", "doctor", running="agent-1\n").stderr
+
+
 def test_a_pipe_stays_a_pipe(clone: Path) -> None:
     executable(clone / "bin" / "docker", DOCKER)
     done = run(clone, "kv", "put", "a", "-", running="agent-1\n", stdin="piped")

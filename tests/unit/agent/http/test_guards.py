@@ -11,7 +11,8 @@ from tests.harness.api import api_site
 from tests.harness.raw_http import connect
 
 from callboard.agent.settings import HttpSettings
-from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard, host_name, is_loopback
+from callboard.chassis.guards import HostGuard, OriginGuard, WriteGuard, host_name
+from callboard.chassis.listeners import is_loopback
 
 if TYPE_CHECKING:
     from tests.unit.agent.http.conftest import Asked
