@@ -69,11 +69,11 @@ class Stream:
                 try:
                     async with aclosing(self._connection(session)) as chunks:
                         async for chunk in chunks:
-                            for event in course.received(chunk):
+                            for event in course.received(chunk, loop.time()):
                                 self.last_event_id = event.id
                                 yield event
                             self.last_event_id = course.last_event_id
-                            if course.hurries:
+                            if course.hurries(loop.time()):
                                 break
                 except TimeoutError:
                     reason, timed_out = "nothing came in time", True

@@ -39,9 +39,14 @@ QUIET_S = 300.0
 """A stream without heartbeats is not waited for longer; what resumes it loses nothing."""
 STREAM_AGAIN_S = 60.0
 STREAM_AGAIN_MAX_S = 600.0
+SINCE_EXTRA_S = 1.0
+"""So much further back than the first request is asked for, where that brought no cursor: no two
+requests take as long to come to a hub. Rather an event from just before it than one missed."""
 RETRY_S = 3.0
 """Until a server says otherwise."""
 BACKOFF_MAX_S = 30.0
+RENEW_S = 1.0
+"""Between two tokens at least, however soon the hub says good-bye."""
 
 MEDIA_TYPES = {False: "text/event-stream", True: "application/x-ndjson"}
 """By whether JSON lines are asked for."""
@@ -128,6 +133,8 @@ class Course:
         self._refused_token = False
         self._token: str | None = None
         self._renewed = True
+        self._token_at = -math.inf  # the first one may have been old already
+        self._renew_at: float | None = None
         self._brought = 0
         self._retry_s = RETRY_S
         self._retry_after_s: float | None = None
@@ -142,8 +149,6 @@ class Course:
         """How many connections failed, one after the other, without anything to show for it."""
         self.ending = ""
         """How the last connection ended."""
-        self.hurries = False
-        """The connection is to be closed now: `hub.bye` was understood."""
         self.finished = False
         """The server said that there will be nothing more (204)."""
 
@@ -155,12 +160,16 @@ class Course:
             self.polling = False
         self._stage = _Stage.CONNECTING
         self._progress = self._greeted = False
-        self._at_once = self.hurries = False
+        self._at_once = False
+        self._renew_at = None
         self._retry_after_s = None
         self._brought = 0
         self.ending = "the stream ended"
         # one that did not change is as old as it was: no reason to hurry once more
-        self._renewed, self._token = token != self._token, token
+        self._renewed = token != self._token
+        if self._renewed and self._token is not None:
+            self._token_at = now
+        self._token = token
         lines = self._wishes.lines
         self._parser = LineParser(self.last_event_id) if lines else Parser(self.last_event_id)
         self._seen.connection()
@@ -184,7 +193,7 @@ class Course:
                 query.append(("last", str(self._wishes.last)))
             if not query and self._greets and self._first_asked_at is not None:
                 # what was published while the hub could not be heard was asked for already
-                since_ms = math.ceil((now - self._first_asked_at) * 1000)
+                since_ms = math.ceil((now - self._first_asked_at + SINCE_EXTRA_S) * 1000)
                 query.append(("since", f"{since_ms}ms"))
         if self.polling:
             query.append(("poll", f"{POLL_S:g}"))
@@ -200,7 +209,13 @@ class Course:
             self._first_asked_at = now
 
     def patience_s(self, now: float) -> float:
-        """How long to wait for whatever comes next: connection, head, bytes."""
+        """How long to wait for whatever comes next: connection, head, bytes. No longer than until
+        the token is to be renewed."""
+        if self._renew_at is not None:
+            return max(0.0, min(self._silence_s(now), self._renew_at - now))
+        return self._silence_s(now)
+
+    def _silence_s(self, now: float) -> float:
         if self._stage is _Stage.CONNECTING:
             return CONNECT_S
         if self.polling:
@@ -239,7 +254,7 @@ class Course:
             raise refused
         return False
 
-    def received(self, chunk: bytes) -> list[Event]:
+    def received(self, chunk: bytes, now: float) -> list[Event]:
         """Take bytes of the body; the events that are news, and gaps. Raises EventTooLong,
         BadLine."""
         self._stage = _Stage.FLOWING
@@ -247,7 +262,7 @@ class Course:
         news = []
         for event in self._parser.feed(chunk):
             if event.type.startswith("hub."):
-                news += self._hub_event(event)
+                news += self._hub_event(event, now)
                 continue
             if not self._greeted and not self.polling:
                 self._greets = False  # a hub says hello before anything else
@@ -259,6 +274,11 @@ class Course:
         if self._parser.retry_ms is not None:
             self._retry_in(self._parser.retry_ms)
         return news
+
+    def hurries(self, now: float) -> bool:
+        """Whether the connection is to be closed, for one with a new token: `hub.bye` was
+        understood."""
+        return self._renew_at is not None and now >= self._renew_at
 
     def lost(self, now: float, reason: str = "", *, timed_out: bool = False) -> float:
         """The connection is over, or never came (`reason`: why, where the server did not say);
@@ -276,6 +296,8 @@ class Course:
             self._again_s = STREAM_AGAIN_S
         if self._at_once:
             return 0.0
+        if self.hurries(now):
+            return max(0.0, self._token_at + RENEW_S - now)
         if not self._reached and not self._patient:
             raise Unreachable(f"{place}: {self.ending}")
         if self._progress:
@@ -304,7 +326,7 @@ class Course:
         if given != wanted:
             raise NotAStream(f"the answer is {given or 'of no type'}, not {wanted}: no hub is here")
 
-    def _hub_event(self, event: Event) -> list[Event]:
+    def _hub_event(self, event: Event, now: float) -> list[Event]:
         """What the hub says of the stream itself; gaps alone are shown."""
         fields = json_fields(event.data)
         retry_ms = fields.get("retry")
@@ -326,8 +348,21 @@ class Course:
             # any other reason the stream ends by itself, in order
             lives = self._greeted or self.polling
             if fields.get("reason") == "token" and lives and self._renews and self._renewed:
-                self.hurries = self._at_once = True
+                self._renew_later(now, fields.get("ends_in"))
         return []
+
+    def _renew_later(self, now: float, ends_in: object) -> None:
+        """The token ends in so many seconds. One that was had for as long as it has left is
+        renewed at once; else its whole life is shorter than the hub's notice, as the next one's
+        will be: half of what is left is used first, on the stream that goes on meanwhile."""
+        left_s = 0.0
+        if isinstance(ends_in, int | float) and ends_in > 0:
+            left_s = float(min(ends_in, WAIT_MAX_S))
+        wait_s = 0.0
+        if now - self._token_at < max(left_s, RENEW_S):
+            wait_s = min(max(RENEW_S, left_s * self._rng.uniform(0.4, 0.6)), left_s)
+        renew_at = now + wait_s
+        self._renew_at = renew_at if self._renew_at is None else min(self._renew_at, renew_at)
 
     def _retry_in(self, retry_ms: int) -> None:
         self._retry_s = min(retry_ms, WAIT_MAX_S * 1000) / 1000

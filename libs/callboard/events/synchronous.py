@@ -77,11 +77,11 @@ class Stream:
             try:
                 with closing(self._connection()) as chunks:
                     for chunk in chunks:
-                        for event in course.received(chunk):
+                        for event in course.received(chunk, time.monotonic()):
                             self.last_event_id = event.id
                             yield event
                         self.last_event_id = course.last_event_id
-                        if course.hurries:
+                        if course.hurries(time.monotonic()):
                             break
             except TimeoutError:
                 reason, timed_out = "nothing came in time", True

@@ -49,7 +49,7 @@ def asked(under_test: Course, now: float = 0.0, token: str = "") -> dict[str, st
 def opened(under_test: Course, *chunks: bytes, now: float = 0.0) -> list[Event]:
     asked(under_test, now)
     assert under_test.opened(200, SSE)
-    return [event for chunk in chunks for event in under_test.received(chunk)]
+    return [event for chunk in chunks for event in under_test.received(chunk, now)]
 
 
 def test_the_first_request_asks_for_signs_of_life_and_how_far_back() -> None:
@@ -158,7 +158,7 @@ def test_how_long_it_waits() -> None:
     assert under_test.patience_s(102.0) == HELLO_S - 1
     under_test.opened(200, SSE)
     assert under_test.patience_s(102.0) == HELLO_S - 1
-    under_test.received(hub("hello"))
+    under_test.received(hub("hello"), 0.0)
     assert under_test.patience_s(500.0) == 10.0  # two and a half beats
 
 
@@ -182,9 +182,9 @@ def test_what_came_while_the_stream_was_held_back_is_polled_for() -> None:
     under_test = course()
     asked(under_test, 10.0)
     under_test.lost(13.25, timed_out=True)
-    assert asked(under_test, 13.25)["since"] == "3250ms"
+    assert asked(under_test, 13.25)["since"] == "4250ms"  # and SINCE_EXTRA_S
     under_test.opened(200, SSE)
-    under_test.received(block(None, id="#a.1"))
+    under_test.received(block(None, id="#a.1"), 0.0)
     under_test.lost(20.0)
     assert "since" not in asked(under_test, 20.0)
     wished = course(last=2)
@@ -198,7 +198,7 @@ def test_what_came_while_the_hub_did_not_answer_is_asked_for() -> None:
     assert "since" not in asked(under_test, 10.0)
     under_test.opened(503, {})
     under_test.lost(10.0)
-    assert asked(under_test, 12.5)["since"] == "2500ms"
+    assert asked(under_test, 12.5)["since"] == "3500ms"
     under_test.opened(200, {**SSE, "last-event-id": "#a.7"})
     under_test.lost(20.0)
     assert "since" not in asked(under_test, 20.0)
@@ -210,7 +210,7 @@ def test_what_is_no_hub_is_not_asked_how_far_back(beat_s: int) -> None:
     asked(under_test)
     under_test.opened(200, SSE)
     if beat_s:
-        under_test.received(comment("hi"))
+        under_test.received(comment("hi"), 0.0)
         under_test.lost(3.0, timed_out=True)
     else:
         under_test.lost(3.0)
@@ -302,7 +302,7 @@ def test_the_hubs_reconnection_time_is_kept_of_json_lines_too(type: str) -> None
     asked(under_test)
     under_test.opened(200, {"content-type": "application/x-ndjson"})
     told = {"type": f"hub.{type}", "data": json.dumps({"retry": 12000})}
-    under_test.received(json.dumps(told).encode() + b"\n")
+    under_test.received(json.dumps(told).encode() + b"\n", 0.0)
     assert 9.0 <= under_test.lost(0.0) <= 15.0
 
 
@@ -379,13 +379,17 @@ def test_a_refused_token_is_renewed_once() -> None:
         under_test.opened(401, {})
 
 
+def said_good_bye(under_test: Course, now: float, token: str, ends_in: object, at: float) -> None:
+    """A connection, begun `now` and told `at` that its token ends."""
+    asked(under_test, now, token)
+    under_test.opened(200, SSE)
+    under_test.received(hub("hello", "#a.1") + hub("bye", reason="token", ends_in=ends_in), at)
+
+
 def test_a_token_that_ends_soon_is_renewed_at_once() -> None:
     under_test = course(renews=True)
-    under_test.turn(0.0, "first")
-    under_test.sent(0.0)
-    under_test.opened(200, SSE)
-    under_test.received(hub("hello", "#a.1") + hub("bye", reason="token", ends_in=30))
-    assert under_test.hurries
+    said_good_bye(under_test, 0.0, "first", 30, 0.0)
+    assert under_test.hurries(0.0)
     assert under_test.lost(0.0) == 0.0
     assert asked(under_test, token="second")["Last-Event-ID"] == "#a.1"
 
@@ -393,20 +397,52 @@ def test_a_token_that_ends_soon_is_renewed_at_once() -> None:
 def test_a_token_that_did_not_change_is_no_reason_to_hurry() -> None:
     under_test = course(renews=True)
     for _ in range(2):
-        under_test.turn(0.0, "the same")
-        under_test.sent(0.0)
-        under_test.opened(200, SSE)
-        under_test.received(hub("hello", "#a.1") + hub("bye", reason="token", ends_in=30))
-        last = under_test.hurries
+        said_good_bye(under_test, 0.0, "the same", 30, 0.0)
+        last = under_test.hurries(3600.0)
         under_test.lost(0.0)
     assert not last
+
+
+@pytest.mark.parametrize(
+    ("ends_in", "first", "last"), [(20, 8.0, 12.0), (1.5, 1.0, 1.0), (0.4, 0.4, 0.4), (0, 0, 0)]
+)
+def test_a_renewed_token_that_ends_soon_is_used_for_about_half_of_what_is_left(
+    ends_in: float, first: float, last: float
+) -> None:
+    under_test = course(renews=True)
+    said_good_bye(under_test, 50.0, "first", 20, 50.0)
+    assert under_test.lost(50.0) == 0.0
+    said_good_bye(under_test, 50.0, "second", ends_in, 50.0)
+    assert under_test.hurries(50.0 + last)
+    assert not first or not under_test.hurries(50.0 + first - 0.1)
+    assert under_test.patience_s(50.0) <= last
+    (event,) = under_test.received(block(b"x", id="#a.2"), 50.0)  # the stream goes on meanwhile
+    now = 50.0 + last
+    assert under_test.lost(now, timed_out=True) == pytest.approx(max(0.0, 51.0 - now))
+    assert asked(under_test, 51.0, "third")["Last-Event-ID"] == event.id
+
+
+@pytest.mark.parametrize("ends_in", [30, 0, "5", None, True, -1, float("nan"), 10**400])
+def test_a_token_that_lasted_is_renewed_at_once_whatever_was_before(ends_in: object) -> None:
+    under_test = course(renews=True)
+    said_good_bye(under_test, 0.0, "first", 20, 0.0)
+    said_good_bye(under_test, 0.0, "second", ends_in, 3600.0)
+    assert under_test.hurries(3600.0)
+    assert under_test.lost(3600.0) == 0.0
+
+
+def test_a_stream_that_is_lost_before_its_token_is_renewed_is_waited_for_as_ever() -> None:
+    under_test = course(renews=True)
+    for token in ("first", "second"):
+        said_good_bye(under_test, 0.0, token, 20, 0.0)
+    assert under_test.lost(2.0) > 2.0
 
 
 @pytest.mark.parametrize("reason", ["life", "stop", ""])
 def test_a_stream_that_says_good_bye_is_read_to_its_end(reason: str) -> None:
     under_test = course(renews=True)
     opened(under_test, hub("hello"), hub("bye", reason=reason, ends_in=30))
-    assert not under_test.hurries
+    assert not under_test.hurries(0.0)
 
 
 def test_a_limit_is_waited_out() -> None:
@@ -432,7 +468,7 @@ def test_a_limit_of_polls_is_waited_out_too() -> None:
 def test_a_token_that_is_dead_already_is_waited_out() -> None:
     under_test = course(renews=True)
     opened(under_test, b"retry: 4000\n\n", hub("bye", reason="token"))
-    assert not under_test.hurries
+    assert not under_test.hurries(0.0)
     assert under_test.lost(0.0) >= 3.0
 
 
