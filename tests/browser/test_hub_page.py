@@ -44,12 +44,12 @@ def event(offset: int, data: str = "", type: str = "") -> bytes:
 class HubPage(Tab):
     """The page, as one sees it."""
 
-    async def subscribe(self, beat_s: int) -> None:
+    async def subscribe(self, beat_s: int, token: str = "''") -> None:
         """A stream beside the page's form: what comes is in `data`, when (ms) in `times`."""
         await self.run(
             "import('./eventstream.js').then(({EventStream}) => {"
             "  window.data = []; window.times = [];"
-            f" const options = {{topics: ['/a'], beatS: {beat_s}}};"
+            f" const options = {{topics: ['/a'], beatS: {beat_s}, token: {token}}};"
             "  new EventStream('.well-known/mercure', options).addEventListener('update', e => {"
             "    data.push(e.detail.data); times.push(performance.now());"
             "  })"
@@ -160,6 +160,33 @@ async def test_the_page_shows_every_event_as_text(tab: HubPage, hub: Scripted, u
     assert "topic=%2Fbuilds" in asked.target and asked.query["beat"] == "10"
     await eventually(lambda: tab.run("document.getElementById('cursor').textContent === '#e.3'"))
     assert "41" in await tab.text("stats")
+
+
+async def test_the_page_shows_how_fast_events_come_and_how_late(
+    tab: HubPage, hub: Scripted, url: str
+) -> None:
+    now_ms = int(time.time() * 1000)
+    beats = [named(Format.SSE, "hub.beat", {"time": now_ms - late}) for late in (0, 700)]
+    hub.streams = [stream(HELLO, *map(event, range(1, 21)), *beats)]
+    await tab.open(f"{url}/")
+    await tab.fill("subscribe")
+
+    async def late() -> bool:  # by the second beat, which took so much longer than the first
+        lag = await tab.text("lag")
+        return lag.endswith(" ms") and 700 <= int(lag.removesuffix(" ms")) < 5_000
+
+    await until(late)
+
+    async def fast() -> bool:  # twenty in five seconds, while they last
+        return await tab.text("rate") == "4.0"
+
+    await until(fast)
+    assert await tab.text("events") == "20"
+
+    async def calm() -> bool:
+        return await tab.text("rate") == "0.0"
+
+    await until(calm)
 
 
 async def test_a_stream_that_ends_is_resumed_and_a_repeat_is_not_shown(
@@ -293,6 +320,25 @@ async def test_a_token_that_ends_is_asked_for_and_the_stream_goes_on(
     assert hub.queries("authorization") == ["old", "new"]
     assert hub.queries("lastEventID") == [None, "#e.2"]
     assert await tab.run("document.getElementById('renewal').hidden")
+
+
+async def test_tokens_that_all_end_soon_are_each_used_for_half_of_their_time(
+    tab: HubPage, hub: Scripted, url: str
+) -> None:
+    bye = named(Format.SSE, "hub.bye", {"reason": "token", "ends_in": 20})
+    hub.streams = [stream(HELLO, event(n), bye) for n in (1, 2, 3)] + [stream(HELLO, event(4))]
+    await tab.open(f"{url}/")
+    await tab.run(  # half of twenty seconds pass at once, and are counted
+        "{const real = setTimeout; window.waits = [];"
+        " const isHalf = (ms) => ms >= 8000 && ms <= 12000;"
+        " window.setTimeout = (call, ms) => real(call, isHalf(ms) ? waits.push(ms) : ms);}"
+    )
+    await tab.subscribe(beat_s=10, token="() => `t${window.given = (window.given ?? 0) + 1}`")
+    await eventually(lambda: tab.run("data.length === 4"), WITHIN_S)
+    assert await tab.run("data.join()") == "event 1,event 2,event 3,event 4"
+    assert await tab.run("waits.length") == 2, "the first token may have been old"
+    assert hub.queries("authorization") == ["t1", "t2", "t3", "t4"]
+    assert hub.queries("lastEventID") == [None, "#e.1", "#e.2", "#e.3"]
 
 
 async def test_a_hub_that_wants_a_token_is_heard_although_eventsource_gives_up(

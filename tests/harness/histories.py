@@ -116,10 +116,7 @@ class Running:
 
     async def trim(self) -> None:
         """As much as there is to trim."""
-        while True:
-            done = await self.store.trim(int(self.clock() * 1000))
-            if not done.more:
-                return
+        await self.history.trim()
 
 
 def publishing(history: StoredHistory, publication: Publication) -> asyncio.Future[Update]:

@@ -202,6 +202,9 @@ class MemoryCatalog:
             if (event.index, event.part) > standing and selector.wants_catalog(event.topic)
         ]
 
+    def beside(self, selector: Selector) -> Sequence[CatalogEvent]:
+        return ()
+
     def listen(self, changed: Callable[[Sequence[CatalogEvent]], None]) -> None:
         self._listeners.append(changed)
 

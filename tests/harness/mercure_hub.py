@@ -309,7 +309,7 @@ async def local_hub(
     failures: list[str] = []
     history = StoredHistory(store, Retention(), clock=time.time, fatal=failures.append)
     await history.start()
-    readers = Readers(history, None, Index(), wheel=wheel, limits=limits)
+    readers = Readers(history, None, Index(RESOURCE), wheel=wheel, limits=limits)
     keys = Keys(of_secret(PUBLISHER_KEY), of_secret(SUBSCRIBER_KEY))
     authority = Authority(keys, Trust(RESOURCE), Origins([APP]))
     more = {"subscriptions": True, **more}

@@ -58,6 +58,14 @@ class Peer:
                 if not self._connection.recv(4096):
                     return
 
+    def leaves(self, within_s: float) -> bool:
+        """Whether the client leaves, or the server ends, within a time."""
+        self._connection.settimeout(within_s)
+        try:
+            return not self._connection.recv(4096) or self._gone.is_set()
+        except TimeoutError:
+            return self._gone.is_set()
+
     def reset(self) -> None:
         """Break the connection at once."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

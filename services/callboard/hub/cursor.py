@@ -3,6 +3,7 @@
     #EPOCH.OFFSET                       the hub's history
     #~EPOCH.INDEX[.PART]                the catalog: after this index, or after part of it
     #EPOCH.OFFSET~EPOCH.INDEX[.PART]    a stream with both
+    …~EPOCH.INDEX[.PART]~BESIDE         a long poll: what it was told of leader and members, too
     earliest                            all there is
     anything else                       an id that a publisher gave
 
@@ -21,7 +22,8 @@ _EPOCH = r"[a-z0-9]{1,32}"
 _NUMBER = r"(?:0|[1-9][0-9]{0,18})"
 _CURSOR = re.compile(
     rf"#?(?:(?P<epoch>{_EPOCH})\.(?P<offset>{_NUMBER}))?"
-    rf"(?:~(?P<catalog>{_EPOCH})\.(?P<index>{_NUMBER})(?:\.(?P<part>{_NUMBER}))?)?"
+    rf"(?:~(?P<catalog>{_EPOCH})\.(?P<index>{_NUMBER})(?:\.(?P<part>{_NUMBER}))?"
+    rf"(?:~(?P<beside>[0-9a-f]{{16}}))?)?"
 )
 OWN_ID_BYTES_MAX = 512
 """A longer Last-Event-ID is nobody's."""
@@ -54,6 +56,9 @@ class Cursor:
     """What may be a publisher's id: where it stands only the history knows. Together with places
     it is the second reading of a text without `#`."""
     earliest: bool = False
+    beside: str = ""
+    """Digests of what a long poll was told of the topics beside the catalog's log
+    (`subscribers.beside`)."""
 
     def __str__(self) -> str:
         if self.earliest:
@@ -64,7 +69,8 @@ class Cursor:
         if self.catalog is None:
             return f"#{hub}"
         part = f".{self.catalog.part}" if self.catalog.part else ""
-        return f"#{hub}~{self.catalog.epoch}.{self.catalog.index}{part}"
+        beside = f"~{self.beside}" if self.beside else ""
+        return f"#{hub}~{self.catalog.epoch}.{self.catalog.index}{part}{beside}"
 
 
 def parse(text: str) -> Cursor | None:
@@ -80,4 +86,5 @@ def parse(text: str) -> Cursor | None:
     catalog = None
     if found["catalog"]:
         catalog = CatalogPlace(found["catalog"], int(found["index"]), int(found["part"] or 0))
-    return Cursor(place, catalog, "" if text.startswith("#") else text)
+    own_id = "" if text.startswith("#") else text
+    return Cursor(place, catalog, own_id, beside=found["beside"] or "")

@@ -223,6 +223,9 @@ class CatalogTopics(Protocol):
         may be ahead of this hub: what `listen` tells up to there has been seen elsewhere. Leader
         and members (part 0) are at the end where they may be news, perhaps at each call."""
 
+    def beside(self, selector: Selector) -> Sequence[CatalogEvent]:
+        """Leader and members as they are, those that are wanted and known."""
+
     def listen(self, changed: Callable[[Sequence[CatalogEvent]], None]) -> None:
         """Be told of changes: those of one index together, in order; leader and members alone."""
 

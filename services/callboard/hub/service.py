@@ -11,21 +11,19 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 
-from callboard.chassis.guards import HostGuard
-from callboard.chassis.health import HealthServer
 from callboard.chassis.identity import keep, open_identity
 from callboard.chassis.lifecycle import Lifecycle, StartRefused, calm_collector
 from callboard.chassis.metrics import LoopLag, Metrics
-from callboard.chassis.registration import Registration, own_address
+from callboard.chassis.opening import known_hosts, open_health, open_server, register
+from callboard.chassis.registration import own_address
 from callboard.chassis.standing import judge_standing
 from callboard.files.directories import make_durably
 from callboard.hub.auth import keys
 from callboard.hub.auth.origins import Origins
 from callboard.hub.auth.rates import Rates
 from callboard.hub.auth.requests import Authority
-from callboard.hub.auth.tokens import RESOURCE, Trust
+from callboard.hub.auth.tokens import Trust
 from callboard.hub.catalog.follower import CatalogFollower
 from callboard.hub.figures import Figures
 from callboard.hub.history.sqlite import SqliteStore
@@ -49,7 +47,6 @@ log = logging.getLogger(__name__)
 PROGRAM = "hub"
 FILESERVER = "fileserver"
 """The role whose X-Forwarded-For is believed."""
-DRAIN_S = 5.0
 
 
 class HubProgram:
@@ -69,7 +66,13 @@ class HubProgram:
         lag = LoopLag(self.metrics)
         lag.start()
         life.on_stop("loop lag", lag.stop)
-        await self._start_health(life)
+        await open_health(
+            life,
+            settings.health,
+            self.metrics,
+            ready={PROGRAM: lambda: None if self._ready else "starting"},
+            remarks={"catalog": self._catalog_problem},
+        )
         address = settings.advertise or own_address(settings.bind)
         identity = await open_identity(
             settings.identity, settings.node, life, self.metrics, [address] if address else []
@@ -80,7 +83,7 @@ class HubProgram:
         readers = Readers(
             history,
             topics,
-            Index(),
+            Index(settings.resource),
             wheel=self._wheel,
             times=settings.times,
             limits=settings.limits,
@@ -93,23 +96,19 @@ class HubProgram:
         if self._follower is not None:
             holders.append(self._follower.judge)
         judge_standing(life, identity, *holders)
-        await self._register(life, identity, address)
+        await register(
+            life,
+            settings,
+            PROGRAM,
+            port=self.servers[0].port,
+            address=address,
+            tls=identity.for_servers() if identity is not None else None,
+            https_port=self.servers[1].port if len(self.servers) > 1 else None,
+        )
         self._ready = True
         calm_collector()
 
     # ------------------------------------------------------------------ parts
-
-    async def _start_health(self, life: Lifecycle) -> None:
-        if self._settings.health is None:
-            return
-        health = HealthServer(*self._settings.health, self.metrics)
-        health.ready_when("hub", lambda: None if self._ready else "starting")
-        health.remark("catalog", self._catalog_problem)
-        try:
-            await health.start()
-        except OSError as problem:
-            raise StartRefused(f"health: {problem}") from problem
-        life.on_stop("health", health.stop)
 
     def _catalog_problem(self) -> str | None:
         return self._follower.problem() if self._follower is not None else None
@@ -161,7 +160,7 @@ class HubProgram:
         figures = Figures(history, readers)
         figures.register(self.metrics)
         rate = float(settings.publish_rate)
-        trust = Trust(settings.resource or RESOURCE, settings.issuers)
+        trust = Trust(settings.resource, settings.issuers)
         return Hub(
             history,
             readers,
@@ -179,14 +178,8 @@ class HubProgram:
         if settings.tls is not None:
             shown = self.metrics if identity is None else None
             context = _own_certificate(life, Material(*settings.tls), shown)
-        hosts = None
-        if "*" not in settings.allowed_hosts:
-            hosts = HostGuard(
-                names=(settings.node, *settings.allowed_hosts),
-                domains=("consul",),
-                is_node=lambda name: False,
-            )
         scheme = "https" if context is not None else "http"
+        hosts = known_hosts(settings.node, settings.allowed_hosts)
         door = Door(open=settings.open, scheme=scheme, hosts=hosts)
         await self._open(life, hub, door, settings.port, context)
         if identity is not None and settings.https_port >= 0:
@@ -215,41 +208,12 @@ class HubProgram:
             ),
             wheel=self._wheel,
         )
-        try:
-            await server.start()
-        except OSError as problem:
-            where = f"{settings.bind}:{port}"
-            raise StartRefused(f"cannot listen on {where}: {problem}") from problem
+        await open_server(life, server, door.scheme, settings.bind, port)
         self.servers.append(server)
-        life.on_stop(f"{door.scheme} on {server.port}", _stopper(server), deadline_s=DRAIN_S + 2)
-        log.info("serving", extra={"url": f"{door.scheme}://{settings.bind}:{server.port}/"})
-
-    async def _register(self, life: Lifecycle, identity: LiveIdentity | None, address: str) -> None:
-        settings = self._settings
-        if not settings.register:
-            return
-        meta = {"https_port": str(self.servers[1].port)} if len(self.servers) > 1 else None
-        registration = Registration(
-            ",".join(settings.catalog),
-            PROGRAM,
-            id=f"{PROGRAM}-{settings.node}",
-            port=self.servers[0].port,
-            address=address,
-            meta=meta,
-            token=settings.token,
-            source=settings.source,
-            tls=identity.for_servers() if identity is not None else None,
-        )
-        await registration.start()
-        life.on_stop("registration", registration.stop)
 
 
 def _is_fileserver(request: Request) -> bool:
     return request.peer is not None and FILESERVER in request.peer.roles
-
-
-def _stopper(server: Server) -> Callable[[], Awaitable[None]]:
-    return lambda: server.stop(DRAIN_S)
 
 
 def _own_certificate(

@@ -25,6 +25,7 @@ from callboard.chassis.settings import (
     token_of,
 )
 from callboard.hub.history.store import Acknowledge, Bound, Retention
+from callboard.hub.matching.urls import HUB_URL, is_hub_url
 from callboard.hub.subscribers.limits import ReaderLimits, Times
 from callboard.pki.roles import trust_domain
 
@@ -56,8 +57,8 @@ FLAGS = FlagSet(
         text("publisher-key", "Key that publishers' tokens are verified with: a secret or PEM. "
              "Default: made in -data-dir."),
         text("subscriber-key", "The same of subscribers' tokens."),
-        text("resource", "URL that this hub is known by: what tokens of Mercure 1.0 are for (aud). "
-             "Default: http://localhost:8800/.well-known/mercure."),
+        text("resource", "URL that this hub is known by: what tokens of Mercure 1.0 are for (aud), "
+             "and what relative topics are relative to in URL patterns.", HUB_URL),
         repeated("issuer", "Who may have signed such a token (iss). Default: whoever has the key."),
         switch("anonymous", "Let public updates be read without a token.", True),
         switch("subscriptions", "Announce subscriptions as events, and list them."),
@@ -103,8 +104,7 @@ class HubSettings:
     retention: Retention = field(default_factory=Retention)
     publisher_key: Path | None = None
     subscriber_key: Path | None = None
-    resource: str = ""
-    """"" is `tokens.RESOURCE`."""
+    resource: str = HUB_URL
     issuers: frozenset[str] = frozenset()
     """Empty: whoever has the key."""
     anonymous: bool = True
@@ -167,7 +167,7 @@ def build(parsed: Parsed, environ: Mapping[str, str], *, host_name: str) -> HubS
         retention=_retention(parsed.values("keep")),
         publisher_key=_path(parsed.text("publisher-key")),
         subscriber_key=_path(parsed.text("subscriber-key")),
-        resource=parsed.text("resource"),
+        resource=_resource(parsed.text("resource")),
         issuers=frozenset(parsed.values("issuer")),
         anonymous=parsed.switch("anonymous"),
         subscriptions=parsed.switch("subscriptions"),
@@ -196,6 +196,12 @@ def _tls(parsed: Parsed) -> tuple[Path, Path] | None:
     if bool(certificate) != bool(key):
         raise SettingsError("-tls-cert and -tls-key go together")
     return (Path(certificate), Path(key)) if certificate else None
+
+
+def _resource(value: str) -> str:
+    if not is_hub_url(value):
+        raise SettingsError(f"-resource is an http or https URL without a fragment, not {value!r}")
+    return value
 
 
 def _store(value: str) -> str:

@@ -25,6 +25,8 @@ async def selects(hub: MercureHub, matcher: tuple[str, str], topic: str) -> bool
         ("/a", "/A", False),
         ("/a", "/a/", False),
         ("/a", "http://hub.example/a", False),
+        ("/a", "https://hub.example/a", False),
+        ("https://hub.example/a", "/a", False),
         ("https://example.com/%41", "https://example.com/A", False),
         ("https://EXAMPLE.com/", "https://example.com/", False),
         ("/caf\u00e9", "/cafe\u0301", False),
@@ -67,6 +69,30 @@ async def test_url_patterns_are_those_of_the_living_standard(
 ) -> None:
     """URL Pattern: MUST be supported; relative ones have the hub's URL as base; MUST NOT ignore
     case."""
+    assert await selects(hub, ("match_urlpattern", text), topic) is matches
+
+
+@pytest.mark.parametrize(
+    ("text", "topic", "matches"),
+    [
+        ("/books/:id", "https://hub.example/books/1", True),
+        ("/books/:id", "https://hub.example:443/books/1", True),
+        ("/books/:id", "http://hub.example/books/1", False),
+        ("/books/:id", "https://hub.example:8443/books/1", False),
+        ("/books/:id", "//hub.example/books/1", True),
+        ("/books/:id", "//elsewhere.example/books/1", False),
+        ("books/:id", "https://hub.example/.well-known/books/1", True),
+        ("https://hub.example/books/:id", "/books/1", True),
+        ("https://hub.example/.well-known/books/:id", "books/1", True),
+        ("https://elsewhere.example/books/:id", "/books/1", False),
+        ("https://*.example/books/:id", "/books/1", True),
+    ],
+)
+async def test_the_hubs_url_is_the_base_of_relative_patterns_and_topics(
+    hub: MercureHub, text: str, topic: str, matches: bool
+) -> None:
+    """URL Pattern: relative patterns and relative topics MUST take the hub's URL as their base."""
+    assert hub.resource == "https://hub.example/.well-known/mercure"
     assert await selects(hub, ("match_urlpattern", text), topic) is matches
 
 

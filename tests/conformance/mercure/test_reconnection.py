@@ -141,10 +141,23 @@ async def test_a_stream_begins_a_number_of_updates_ago_or_at_a_time(hub: Mercure
 
 
 async def test_a_long_poll_is_one_whole_answer(hub: MercureHub) -> None:
-    """Ours: poll=SECONDS, for where streams do not pass."""
+    """Ours: poll=SECONDS, for where streams do not pass; with the head that the stream has."""
     ids = await published(hub, 2)
     query = [("match", "/a"), ("poll", "5"), ("last_event_id", ids[0])]
     answer = await hub.ask("GET", query=query)
     assert answer.status == 200
     assert b"data: 1\n" in answer.body
     assert f"id: {ids[1]}\n".encode() in answer.body
+    async with hub.stream(*(each for each in query if each[0] != "poll")) as stream:
+        for name in (OUT, "Link", "Cache-Control", "X-Accel-Buffering", "Accept-Query"):
+            assert answer.headers[name] == stream.headers[name], name
+        assert stream.headers[OUT] == ids[0]
+
+
+async def test_a_long_poll_after_an_unknown_id_is_answered_with_earliest(hub: MercureHub) -> None:
+    """Reconnection: `earliest` if the event does not exist; nothing if none was asked for."""
+    await published(hub, 1)
+    query = [("match", "/a"), ("poll", "0.1")]
+    answer = await hub.ask("GET", query=[*query, ("last_event_id", "urn:nobody:1")])
+    assert answer.headers[OUT] == "earliest"
+    assert OUT not in (await hub.ask("GET", query=query)).headers

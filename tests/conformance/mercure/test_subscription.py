@@ -200,3 +200,13 @@ async def test_head_tells_what_get_would(hub: MercureHub) -> None:
     answer = await hub.ask("HEAD", query=[("match", "/a")])
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["Content-Type"].partition(";")[0] == EVENT_STREAM
+    assert "Mercure-Last-Event-ID" not in answer.headers
+    id = (await hub.publish(("topic", "/a"), ("data", "x"))).text
+    for asked, told in ((id, id), ("urn:nobody:1", "earliest"), ("earliest", "earliest")):
+        query = [("match", "/a"), ("last_event_id", asked)]
+        answer = await hub.ask("HEAD", query=query)
+        assert (answer.status, answer.body) == (200, b"")
+        assert answer.headers["Mercure-Last-Event-ID"] == told
+        async with hub.stream(*query) as stream:
+            for name in ("Mercure-Last-Event-ID", "Link", "Cache-Control"):
+                assert answer.headers[name] == stream.headers[name], name

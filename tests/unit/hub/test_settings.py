@@ -98,3 +98,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(
         settings(*arguments)
     assert run(arguments, {}) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["hub", "/hub", "urn:example:hub", "https://", "https://a/#b", "*"])
+def test_what_no_topic_can_be_relative_to_is_no_resource(url: str) -> None:
+    with pytest.raises(SettingsError, match="resource"):
+        settings(f"-resource={url}")

@@ -84,18 +84,6 @@ class Origins:
         return _plain(origin) == own_origin or self.lists(origin)
 
 
-def is_browser(headers: Mapping[str, str]) -> bool:
-    """Whether a request is an EventSource's of a browser, which takes any status but 200 for the
-    end: it says so by Accept, and shows one of the fields that only browsers send."""
-    if "text/event-stream" not in headers.get("accept", "").lower():
-        return False
-    return (
-        "origin" in headers
-        or any(name.startswith("sec-fetch-") for name in headers)
-        or headers.get("user-agent", "").startswith("Mozilla/")
-    )
-
-
 def _plain(origin: str) -> str:
     return origin.lower().rstrip("/")
 

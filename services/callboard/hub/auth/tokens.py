@@ -21,13 +21,11 @@ from callboard.hub.auth.keys import Key
 from callboard.hub.matching import queries
 from callboard.hub.matching.grants import TokenGrants
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.matching.urls import HUB_PATH
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.ports import Grants, Matcher, Rights
 
 DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
 """Of the entries in `authorization_details` that concern a hub."""
-RESOURCE = f"http://localhost:8800{HUB_PATH}"
-"""The hub's resource identifier where none is configured: what `aud` must have in it."""
 PUBLISH, SUBSCRIBE = "publish", "subscribe"
 TOKEN_BYTES_MAX = 8 * 1024
 MATCHERS_MAX = 200
@@ -51,7 +49,9 @@ class BadToken(Exception):
 class Trust:
     """What tokens of draft 08 are held against."""
 
-    resource: str = RESOURCE
+    resource: str = HUB_URL
+    """The hub's resource identifier: what `aud` must have in it, and what relative patterns are
+    relative to."""
     issuers: frozenset[str] = frozenset()
     """Empty: whoever has the key, under any name."""
 
@@ -155,6 +155,8 @@ class Verifier:
             actions = detail.get("actions")
             if not _is_list_of(str, actions) or not actions:
                 raise BadToken("an authorization detail has no actions")
+            if not isinstance(detail.get("payload", {}), dict):
+                raise BadToken("the payload of an authorization detail is no JSON object")
             count += len(detail["topics"]) if isinstance(detail.get("topics"), list) else 0
             matchers = self._topics(detail.get("topics"), count)
             if self._action in actions:
@@ -175,7 +177,7 @@ class Verifier:
         text, type = entry.get("match"), entry.get("match_type", "exact")
         if not isinstance(text, str) or not isinstance(type, str):
             raise BadToken("a topic matcher has no match")
-        return _made(queries.matcher, type, text)
+        return _made(queries.matcher, type, text, self._trust.resource)
 
     def _legacy(self, claims: dict[str, Any]) -> tuple[TokenGrants | None, object]:
         """Drafts up to 07, Publishers and Subscribers."""

@@ -12,6 +12,7 @@ every check: service:web is `service%3Aweb`. Names are spelled as they were regi
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -26,6 +27,11 @@ BESIDE = (LEADER, MEMBERS)
 SERVICES = "/catalog/services/"
 NODES = "/catalog/nodes/"
 CHECKS = "/catalog/checks/"
+
+
+_LOG = "/catalog/"
+"""What the topics of the catalog's log begin with."""
+_EXPRESSION = re.compile(r"(\{[^{}]*\})")
 
 
 class Topic(NamedTuple):
@@ -53,12 +59,23 @@ def check_topic(node: str, check_id: str) -> str:
     return f"{CHECKS}{quote(node, safe='')}/{quote(check_id, safe='')}"
 
 
+def canonical_template(text: str) -> str:
+    """A URI template of the catalog's topics with all that is between its variables written as
+    in `canonical`; any other text as it is."""
+    if not text.startswith(_LOG):
+        return text
+    return "".join(
+        piece if piece.startswith("{") else _canonical_segments(piece)
+        for piece in _EXPRESSION.split(text)
+    )
+
+
 def canonical(text: str) -> str:
     """A topic of the catalog's log as it is written here, if `text` names one in another way
     (`service:web`); any other text as it is."""
     if not text.startswith((SERVICES, NODES, CHECKS)):
         return text
-    return "/".join(quote(unquote(segment), safe="") for segment in text.split("/"))
+    return _canonical_segments(text)
 
 
 def parse(text: str) -> Topic | None:
@@ -78,3 +95,7 @@ def parse(text: str) -> Topic | None:
     else:
         return None
     return topic if same == text else None
+
+
+def _canonical_segments(text: str) -> str:
+    return "/".join(quote(unquote(segment), safe="") for segment in text.split("/"))

@@ -135,6 +135,10 @@ class Topics:
             if place.index <= beside.index and selector.wants_catalog(topic)
         ]
 
+    def beside(self, selector: Selector) -> Sequence[CatalogEvent]:
+        """Leader and members, as they are."""
+        return [it.event for topic, it in self._beside.items() if selector.wants_catalog(topic)]
+
     def state(self, selector: Selector) -> Iterator[CatalogEvent | None]:
         """The value of each topic; None where others should have their turn.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from callboard.chassis import flags
 from callboard.chassis.flags import Flag, Parsed
-from callboard.chassis.verbs import Failed, UsageError
+from callboard.chassis.verbs import Failed, UsageError, read_text
 from callboard.client.transport import TlsOptions
 from callboard.events.errors import EventsError
 from callboard.events.targets import DEFAULT_HUB, hub_url
@@ -81,13 +81,6 @@ def _token(parsed: Parsed, environ: Mapping[str, str]) -> str | Callable[[], str
             return text.strip()
         if file:
             path = Path(file)
-            _read(path)
-            return lambda: _read(path)
+            read_text(path, "token")
+            return lambda: read_text(path, "token")
     return ""
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise Failed(f"token: {problem}") from problem

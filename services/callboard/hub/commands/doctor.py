@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from callboard.chassis import flags
+from callboard.chassis.findings import Finding, Grade, Report
 from callboard.chassis.flags import FlagSet, Parsed
 from callboard.chassis.verbs import UsageError, call
 from callboard.client.transport import TlsOptions
@@ -20,7 +21,7 @@ from callboard.events.synchronous import connect, headers_of, path_of
 from callboard.events.targets import WELL_KNOWN, Target
 from callboard.hub.commands import findings
 from callboard.hub.commands.asking import HUB_FLAGS, Asking, asking
-from callboard.hub.commands.findings import Finding, Grade, Watched
+from callboard.hub.commands.findings import Watched
 
 TOPIC = "/callboard/doctor"
 """Nobody publishes to it."""
@@ -55,11 +56,10 @@ def _examine(parsed: Parsed, environ: Mapping[str, str]) -> int:
     if len(parsed.args) > 1:
         raise UsageError(f"unexpected argument {parsed.args[1]!r}")
     asked = asking(parsed, environ, parsed.args[0] if parsed.args else "")
-    bad = False
+    report = Report()
     for finding in examine(asked, parsed.text("origin")):
-        print(finding, flush=True)
-        bad = bad or finding.grade is Grade.BAD
-    return 1 if bad else 0
+        report.show(finding)
+    return report.exit_code
 
 
 def examine(asked: Asking, origin: str = ORIGIN) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import pairwise
 
+from callboard.chassis.findings import Finding, Grade
 from callboard.events.course import HELLO_S, json_fields
 from callboard.events.errors import Refused
 
@@ -17,28 +17,6 @@ TOKEN_SOON_S = 60.0
 BEAT_LATE_S = 1.0
 BROWSER_STREAMS = 6
 """Connections that browsers open to one origin over HTTP/1.1."""
-
-
-class Grade(Enum):
-    """How good a finding is."""
-
-    GOOD = "ok"
-    NOTE = "note"
-    """Worth knowing."""
-    BAD = "bad"
-    """Something will not work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    grade: Grade
-    subject: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.grade.value:<5}{self.subject:<12}{self.text}"
 
 
 @dataclass(slots=True)

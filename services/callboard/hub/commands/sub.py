@@ -19,6 +19,7 @@ from callboard.hub.commands.asking import HUB_FLAGS, asking, failing
 
 STREAM_FLAGS = (
     flags.switch("json", "Print each event as a line of JSON, with its id, type, topics and time."),
+    flags.number("count", "End after this many events; 0 is never."),
     flags.number("beat", "Seconds between the hub's signs of life.", 10),
     *HUB_FLAGS,
 )
@@ -26,10 +27,11 @@ STREAM_FLAGS = (
 FLAGS = FlagSet(
     """Usage: callboard sub [options] TOPIC...
 
-  Print the data of events as they come, for ever: a connection that is lost is resumed where it
-  stood. `builds` is the topic /builds; a topic may be a URI template, in quotes.
+  Print the data of events as they come, for ever or -count of them: a connection that is lost is
+  resumed where it stood. `builds` is the topic /builds; a topic may be a URI template, in quotes.
 
   $ callboard sub builds
+  $ callboard sub -last 1 -count 1 builds
   $ callboard sub -json -since 10m '/catalog/services/{name}' | jq .data""",
     [
         flags.text("since", "Begin so far back: 10m, 1h30m, 2d, a date and time of RFC 3339."),
@@ -61,6 +63,9 @@ def follow(
     id: str = "",
 ) -> int:
     """Print the events of the command line's topics until there are no more. Raises Failed."""
+    for topic in parsed.args:
+        if topic.startswith("-"):
+            raise UsageError(f"options come before topics: {topic}")
     asked, as_json = asking(parsed, environ), parsed.switch("json")
     with (
         failing("Error subscribing"),
@@ -78,8 +83,14 @@ def follow(
             patient=False,
         ) as events,
     ):
+        left = parsed.number("count")
         for event in events:
             _show(event, as_json)
+            if isinstance(event, Gap):
+                continue
+            left -= 1
+            if left == 0:
+                break
     return 0
 
 

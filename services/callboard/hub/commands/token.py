@@ -16,6 +16,7 @@ from callboard.hub.auth import keys, tokens
 from callboard.hub.auth.keys import BadKey, Key
 from callboard.hub.matching import queries
 from callboard.hub.matching.refusal import Refused
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.settings import DATA
 
 DRAFTS = {"07": 7, "7": 7, "08": 8, "8": 8}
@@ -38,9 +39,10 @@ FLAGS = FlagSet(
         flags.text("match-type", "What topics are in draft 08: exact or urlpattern.", "exact"),
         flags.text("expires", "Time until it does; 0s (draft 07 only) is never.", "1h"),
         flags.text("subject", "Whose it is (sub)."),
-        flags.text("payload", "JSON that others see of this token's subscriptions."),
+        flags.text("payload", "JSON that others see of this token's subscriptions; an "
+                   "object in draft 08."),
         flags.text("issuer", "Who signs it (iss, draft 08).", "callboard"),
-        flags.text("resource", "The hub it is for (aud, draft 08).", tokens.RESOURCE),
+        flags.text("resource", "The hub it is for (aud, draft 08).", HUB_URL),
         flags.text("key", "Key to sign with: a secret or a private PEM key."),
         flags.text("data-dir", "The hub's data directory, for the keys that it made.", DATA),
     ],
@@ -102,7 +104,7 @@ def _claims(parsed: Parsed, draft: int) -> dict[str, Any]:
         for action in (tokens.PUBLISH, tokens.SUBSCRIBE)
         if parsed.given(action)
     }
-    payload = {"payload": _payload(parsed)} if parsed.text("payload") else {}
+    payload = {"payload": _payload(parsed, draft)} if parsed.text("payload") else {}
     if draft == 7:
         return claims | {"mercure": granted | payload}
     type = parsed.text("match-type")
@@ -122,11 +124,14 @@ def _claims(parsed: Parsed, draft: int) -> dict[str, Any]:
     }
 
 
-def _payload(parsed: Parsed) -> object:
+def _payload(parsed: Parsed, draft: int) -> object:
     try:
-        return json.loads(parsed.text("payload"))
+        payload: object = json.loads(parsed.text("payload"))
     except (ValueError, RecursionError) as problem:
         raise UsageError(f"-payload is no JSON: {problem}") from problem
+    if draft == 8 and not isinstance(payload, dict):
+        raise UsageError("-payload is no JSON object, as draft 08 wants it")
+    return payload
 
 
 def _key(parsed: Parsed) -> Key:

@@ -188,7 +188,17 @@ class Database:
             more |= self._trim_keys(now_ms)
             for prefix in self.prefixes.all():
                 more |= self._trim_prefix(prefix, now_ms)
-        return Trimmed(self.oldest(), self.prefixes.trimmed(), more)
+        return Trimmed(self.oldest(), self.prefixes.trimmed(), more, self._kept())
+
+    def _kept(self) -> dict[str, int]:
+        """As in `Trimmed`."""
+        kept = {}
+        for prefix in self.prefixes.all():
+            first = self._connection.execute(
+                "SELECT min(offset) FROM event WHERE prefix = ?", (prefix,)
+            ).fetchone()[0]
+            kept[self.prefixes.text(prefix)] = self.head + 1 if first is None else int(first)
+        return kept
 
     def _trim_keys(self, now_ms: int) -> bool:
         before = now_ms - int(self._retention.keys_age_s * 1000)

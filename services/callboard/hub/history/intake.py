@@ -8,6 +8,7 @@ next one. When the queue is full, publications are refused (HistoryBusy); when t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -33,6 +34,9 @@ WAITING_MAX = 10_000
 WAITING_BYTES_MAX = 64 << 20
 BATCH_MAX = 1_000
 BATCH_BYTES_MAX = 8 << 20
+GATHER_S = 0.02
+"""Between two commits of `memory`, unless somebody waits for one. (A commit for each publication
+would have the writer's thread and the loop fight for the interpreter.)"""
 AGAIN_S = 1.0
 FLUSH_S = 10.0
 LOG_EVERY_S = 10.0
@@ -163,7 +167,7 @@ class CommitFirst:
 
 
 class WriteBehind:
-    """`memory`: visible and acknowledged at once, written as soon as the disk has time.
+    """`memory`: visible and acknowledged at once, written a moment later (GATHER_S).
 
     What was visible is never taken back: on a full disk it waits, and nothing more is taken until
     it is written.
@@ -197,6 +201,8 @@ class WriteBehind:
         self._refused: HistoryError | None = None
         """Why the last commit failed: publications get the same answer until one succeeds."""
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Somebody waits for a commit, or there is enough for one."""
         self._progress = asyncio.Condition()
         self._stopped = False
         self._refusals = Seldom("history: %d publications refused: %s")
@@ -224,11 +230,15 @@ class WriteBehind:
         self._queue.append((update, key))
         self._bytes += update.size
         self._wake.set()
+        if len(self._queue) >= BATCH_MAX or self._bytes >= BATCH_BYTES_MAX:
+            self._hurry.set()
         self._told((update,))
         answer(taken, update)
 
     async def flushed(self) -> None:
         upto = self._head
+        if upto > self.written:
+            self._hurry.set()
         async with asyncio.timeout(FLUSH_S), self._progress:
             await self._progress.wait_for(lambda: self.written >= upto)
 
@@ -240,6 +250,7 @@ class WriteBehind:
                 if self._refused is not None and self._stopped:
                     log.error("history: %d updates are lost: %s", self.waiting, self._refused)
                     return
+                await self._gather()
             elif self._stopped:
                 return
             else:
@@ -249,6 +260,16 @@ class WriteBehind:
     def stop(self) -> None:
         self._stopped = True
         self._wake.set()
+        self._hurry.set()
+
+    async def _gather(self) -> None:
+        """Let publications come together, unless it hurries."""
+        if not self._stopped:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._hurry.wait()
+        if len(self._queue) < BATCH_MAX:
+            self._hurry.clear()
 
     def _refusal(self, publication: Publication) -> HistoryError | None:
         if self._stopped:

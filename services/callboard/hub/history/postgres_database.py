@@ -271,8 +271,10 @@ class Database:
             "slice": slice,
         }
         more = (await _row(connection, sql.CALL_TRIM, parameters))[0]
+        # by every hub; before the marks, which then cover it
+        kept: dict[str, int] = json.loads((await _row(connection, sql.KEPT))[0])
         page = (await self.snapshot(connection, ALWAYS, 1, 1)).page
-        return Trimmed(page.oldest, page.trimmed, more)
+        return Trimmed(page.oldest, page.trimmed, more, kept)
 
     async def purge(self, connection: Connection, topic: str, through: int, slice: int) -> int:
         """A slice of the updates of a topic up to an offset; how many (0: none are left)."""

@@ -442,6 +442,20 @@ SELECT callboard_hub.trim(
     %(keys_count)s::bigint, %(keys_since)s::bigint, %(slice)s::integer)
 """
 
+KEPT = """
+WITH kept AS (
+    SELECT p.prefix, coalesce(
+        (SELECT min(u."offset") FROM callboard_hub.updates u WHERE u.prefix = p.prefix),
+        (SELECT head + 1 FROM callboard_hub.state)) AS first
+    FROM callboard_hub.prefixes p
+)
+SELECT jsonb_object_agg(k.prefix,
+    (SELECT min(s.first) FROM kept s WHERE starts_with(k.prefix, s.prefix)))::text
+FROM kept k
+"""
+"""By prefix, below which offset nothing is there: one statement, one snapshot. A hub that does not
+know a prefix puts its updates under a shorter one: what that one has may be this one's."""
+
 PURGES = """
 SELECT topic, through FROM callboard_hub.purges
 WHERE number > %(after)s AND number <= %(last)s ORDER BY number

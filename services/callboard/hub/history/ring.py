@@ -7,9 +7,10 @@ that were purged, or trimmed before a start), and what it gets is one slice.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from callboard.hub.event import Publication, Update
+from callboard.hub.history.store import longest_prefix
 
 COUNT_MAX = 100_000
 BYTES_MAX = 64 << 20
@@ -31,6 +32,8 @@ class Ring:
         """Bytes of all updates up to and with this one, since the ring began."""
         self._start = 0
         self._first = 1
+        self._kept: dict[str, int] = {}
+        """By prefix: below which offset `forget_trimmed` has nothing to do any more."""
 
     def __len__(self) -> int:
         return len(self._updates) - self._start
@@ -96,6 +99,49 @@ class Ring:
         ]
         if len(kept) < len(self):
             self.begin(kept, self._first)
+
+    def forget_trimmed(self, kept: Mapping[str, int]) -> None:
+        """Take out what a store has trimmed; `kept` as in `Trimmed`.
+
+        Looks only at what lies between the bounds that it was told last time and these, so that
+        to be told every second costs little.
+        """
+        if not len(self):
+            return
+        if kept.keys() != self._kept.keys():
+            self._kept = dict.fromkeys(kept, 0)
+        raised = {prefix for prefix, bound in kept.items() if bound > self._kept[prefix]}
+        if not raised:
+            return
+        low = min(self._kept[prefix] for prefix in raised)
+        high = max(kept[prefix] for prefix in raised)
+        # what a store of several hubs trimmed may be yet to come
+        end = self._offsets[-1] + 1
+        self._kept = {prefix: min(bound, end) for prefix, bound in kept.items()}
+        begin = bisect_left(self._offsets, low, self._start)
+        self._sift(begin, bisect_left(self._offsets, high, begin), kept)
+
+    def _sift(self, begin: int, end: int, kept: Mapping[str, int]) -> None:
+        """Take out, between two indexes, what lies below the bound of its prefix."""
+        bounds: dict[str, int] = {}
+        updates: list[Update] = []
+        ends: list[int] = []
+        gone = 0
+        for index in range(begin, end):
+            update = self._updates[index]
+            topic = update.topics[0]
+            bound = bounds.get(topic)
+            if bound is None:
+                bound = bounds[topic] = kept.get(longest_prefix(topic, kept), 0)
+            if update.offset < bound:
+                gone += update.size
+            else:
+                updates.append(update)
+                ends.append(self._ends[index] - gone)
+        if gone:
+            self._ends[begin:] = [*ends, *(through - gone for through in self._ends[end:])]
+            self._updates[begin:end] = updates
+            self._offsets[begin:end] = [update.offset for update in updates]
 
     def _before(self, index: int) -> int:
         """Bytes of what precedes an index."""

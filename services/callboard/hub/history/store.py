@@ -136,6 +136,10 @@ class Trimmed:
     """As in `Standing`."""
     more: bool
     """There is more to trim: call again."""
+    kept: Mapping[str, int]
+    """By prefix of the canonical topic (by the longest that fits, of these): below this offset
+    nothing is left of it; head + 1 where nothing is at all. Read no later than `trimmed`, which
+    so tells of all that retention has taken below it."""
 
 
 Told = Callable[[Sequence[Update]], None]

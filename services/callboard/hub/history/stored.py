@@ -150,7 +150,10 @@ class StoredHistory:
         return self._ring
 
     def recent(self, after: int, bytes_max: int) -> Sequence[Update] | None:
-        return self._ring.after(after, bytes_max)
+        updates = self._ring.after(after, bytes_max)
+        if updates is not None and not updates and after < self._head:
+            return None  # all that followed is gone: whoever asks the store gets on, and is told
+        return updates
 
     async def read(self, after: int, bytes_max: int) -> Sequence[Update]:
         page = await self._ask(lambda: self._store.read(after, bytes_max, READ_COUNT))
@@ -184,7 +187,7 @@ class StoredHistory:
             await self._flushed()
             offset = await self._ask(lambda: self._store.find(cursor.own_id))
             if offset is not None:
-                trimmed = self._lost(offset, selector)
+                trimmed = trimmed_of(self._trimmed, selector)
                 return self._extent().known(offset, cursor.own_id, trimmed)
         return self._extent().unknown(requested(cursor))
 
@@ -213,6 +216,17 @@ class StoredHistory:
     async def purge(self, topic: str) -> int:
         await self._flushed()
         return await self._ask(lambda: self._store.purge(topic))
+
+    async def trim(self) -> None:
+        """Take what retention asks for out of the store, slice by slice, and out of memory what
+        the store has no more: readers get what is kept, wherever it comes from. Raises StoreAway,
+        StoreFailed."""
+        more = True
+        while more:
+            slice = await self._store.trim(int(self._clock() * 1000))
+            self._learn(slice.oldest, slice.trimmed)
+            self._ring.forget_trimmed(slice.kept)
+            more = slice.more
 
     # ------------------------------------------------------------------------ inside
 
@@ -268,12 +282,8 @@ class StoredHistory:
         for prefix, offset in trimmed.items():
             self._trimmed[prefix] = max(self._trimmed.get(prefix, 0), offset)
 
-    def _lost(self, offset: int, selector: Selector | None) -> int:
-        """`trimmed_of`, or 0 where memory still has whatever followed."""
-        return 0 if offset + 1 >= self._ring.first else trimmed_of(self._trimmed, selector)
-
     def _stands(self, place: Place, selector: Selector | None) -> Resume | None:
-        return self._extent().resume(place, self._lost(place.offset, selector))
+        return self._extent().resume(place, trimmed_of(self._trimmed, selector))
 
     async def _flushed(self) -> None:
         try:
@@ -340,11 +350,7 @@ class StoredHistory:
         while True:
             await asyncio.sleep(TRIM_EVERY_S)
             try:
-                more = True
-                while more:
-                    slice = await self._store.trim(int(self._clock() * 1000))
-                    self._learn(slice.oldest, slice.trimmed)
-                    more = slice.more
+                await self.trim()
             except StoreAway as away:
                 self._away.tell(1, away)
             except StoreFailed:

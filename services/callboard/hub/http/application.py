@@ -18,8 +18,7 @@ from callboard.hub.auth.rates import Rates
 from callboard.hub.auth.requests import Authority
 from callboard.hub.http.authorising import Authorising
 from callboard.hub.http.discovery import DiscoveryEndpoints
-from callboard.hub.http.documents import document_resources
-from callboard.hub.http.frame import Frame, Resource
+from callboard.hub.http.frame import Frame
 from callboard.hub.http.hooks import HOOKS_PATH, HookEndpoints
 from callboard.hub.http.page import page_resources
 from callboard.hub.http.ports import Door, Statistics
@@ -34,7 +33,8 @@ from callboard.hub.mercure.webhooks import Hook
 from callboard.hub.ports import History
 from callboard.hub.subscribers.readers import Readers
 from callboard.serve import LazyApp, Route, RouteTable
-from callboard.serve.documents import Documents
+from callboard.serve.documents import Documents, document_resources
+from callboard.serve.resources import Resource
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -165,7 +165,9 @@ class Hub:
         )
         metadata = {"GET": discovery.metadata, "HEAD": discovery.metadata}
         yield Resource(METADATA_PATH + HUB_PATH, metadata, "What tokens this hub takes (RFC 9728)")
-        hooks = HookEndpoints(self._hooks, self._history, frame, self._now)
+        hooks = HookEndpoints(
+            self._hooks, self._history, frame, self._now, self._authority.resource
+        )
         yield Resource(
             HOOKS_PATH,
             {"POST": hooks.receive},

@@ -45,6 +45,11 @@ class Authorising:
         self._now = now
         self._monotonic = monotonic
 
+    @property
+    def hub_url(self) -> str:
+        """The URL that the hub is known by: what relative topics and patterns are relative to."""
+        return self._authority.resource
+
     def shows_token(self, request: Request) -> bool:
         """Whether a request carries a token. Raises Refused (400) for a malformed one."""
         return shows_token(self._shown(request))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from callboard.hub.auth.metadata import metadata
-from callboard.hub.http.frame import JSON
 from callboard.serve import Answer, Request
+from callboard.serve.resources import JSON
 
 
 class DiscoveryEndpoints:

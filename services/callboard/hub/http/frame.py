@@ -1,54 +1,17 @@
-"""What every endpoint has in common: guards, methods, errors, the headers of all answers.
-
-An endpoint is a function of a request; a `Resource` names a path's endpoints by method. `Frame`
-makes the server's routes of them, the same for the fast lane and for FastAPI.
-"""
+"""What every endpoint of the hub has in common: its queries, its errors, who may read."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import cast
 
-from callboard.chassis.logs import RateLimited
 from callboard.hub.auth.origins import Origins
 from callboard.hub.http.ports import Door
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.mercure.addresses import client_of
 from callboard.hub.mercure.forms import BadForm, decode
 from callboard.hub.ports import HistoryBusy, HistoryError, HistoryFull, HistoryUncertain
-from callboard.serve import Answer, Outcome, Request, Route, Settled
+from callboard.serve import Answer, Request, Settled, resources
 from callboard.serve.exchange import Detach
-
-log = logging.getLogger(__name__)
-PLAIN = "text/plain; charset=utf-8"
-JSON = "application/json"
-BODY_BYTES_MAX = 64 * 1024
-"""Of requests that carry no publication."""
-NOSNIFF = ("X-Content-Type-Options", "nosniff")
-
-Endpoint = Callable[[Request], Outcome]
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One path and what may be done with it. A pattern that ends in "/" takes a name after it."""
-
-    pattern: str
-    methods: Mapping[str, Endpoint]
-    summary: str
-    rest: str = ""
-    """What the name after the pattern is (for the documentation)."""
-    body_bytes_max: int = BODY_BYTES_MAX
-    publishes: bool = False
-    """Its POST is served before routing."""
-
-
-def text(status: int, line: str, *headers: tuple[str, str]) -> Answer:
-    """One line of plain text."""
-    return Answer(status, line.encode("utf-8", "replace") + b"\n", list(headers), PLAIN)
+from callboard.serve.resources import NOSNIFF, Header, Resource, failed, text
 
 
 def tagged(request: Request, answer: Answer) -> Answer:
@@ -60,93 +23,37 @@ def tagged(request: Request, answer: Answer) -> Answer:
     return answer
 
 
-class Frame:
-    """Makes routes of resources."""
+class Frame(resources.Frame):
+    """Makes routes of the hub's resources."""
 
     def __init__(self, origins: Origins, door: Door) -> None:
+        super().__init__(door)
         self._origins = origins
-        self._door = door
-        self._limited = RateLimited(log)
 
-    def route(self, resource: Resource) -> Route:
-        """The route that serves a resource."""
+    def origin_headers(self, request: Request) -> list[Header]:
+        """See Frame."""
+        return list(self._origins.headers(request.headers))
 
-        def handle(request: Request) -> Outcome:
-            return self._guarded(resource, request)
+    def options(self, resource: Resource, request: Request) -> Answer:
+        """See Frame."""
+        return Answer(204, b"", list(self._origins.preflight(request.headers)))
 
-        return Route(handle, resource.body_bytes_max, self.finish, resource.pattern)
-
-    def not_found(self) -> Route:
-        """The route of every other path."""
-
-        def handle(request: Request) -> Outcome:
-            return self._refused(request) or text(404, "there is nothing here")
-
-        return Route(handle, BODY_BYTES_MAX, self.finish, "")
-
-    def client(self, request: Request) -> str:
-        """The address of who asks, for limits and the log."""
-        trusted = self._door.proxy(request)
-        return client_of(request.headers, request.client[0], trusted=trusted)
-
-    def finish(self, request: Request, answer: Answer) -> Answer:
-        """Add the headers that every answer has; write down what was refused."""
-        if answer.status >= 400:
-            self._log(request, answer)
-        headers = [*answer.headers, NOSNIFF, *self._origins.headers(request.headers)]
-        return Answer(answer.status, answer.body, headers, answer.content_type)
-
-    # ------------------------------------------------------------------ on the way in
-
-    def _guarded(self, resource: Resource, request: Request) -> Outcome:
-        refused = self._refused(request)
-        if refused is not None:
-            return refused
-        if request.method == "OPTIONS":
-            preflight = self._origins.preflight(request.headers)
-            return Answer(204, b"", [("Allow", _allowed(resource)), *preflight])
-        endpoint = resource.methods.get(request.method)
-        if endpoint is None:
-            wrong = f"{request.method[:32]} is not done here"
-            return text(405, wrong, ("Allow", _allowed(resource)))
+    def prepare(self, request: Request) -> None:
+        """Read the query as forms are read (Mercure's clients are no Go programs)."""
         try:
-            request.query = decode(request.raw_query)  # (Mercure's clients are no Go programs)
-            outcome = endpoint(request)
+            request.query = decode(request.raw_query)
         except BadForm as problem:
-            return text(400, f"not a query: {problem}")
-        except Exception as problem:
-            return answer_to(problem)
-        if type(outcome) is not Answer and hasattr(outcome, "__await__"):
-            return self._settle_later(request, cast("Awaitable[Settled]", outcome))
-        return self._settle(request, outcome)
+            raise Refused(400, f"not a query: {problem}") from problem
 
-    def _refused(self, request: Request) -> Answer | None:
-        hosts, host = self._door.hosts, request.headers.get("host", "")
-        if hosts is not None and host and not hosts.allows(host):
-            return text(403, "this hub is not known by that name: see the setting -allowed-host")
-        return None
-
-    async def _settle_later(self, request: Request, outcome: Awaitable[Settled]) -> Settled:
-        try:
-            return self._settle(request, await outcome)
-        except Exception as problem:
-            return answer_to(problem)
-
-    def _settle(self, request: Request, settled: Settled) -> Settled:
-        """`finish` sees answers only: a stream's head gets its headers here."""
+    def settle(self, request: Request, settled: Settled) -> Settled:
+        """A stream's head gets its headers here."""
         if isinstance(settled, Detach):
-            head = settled.head
-            head.headers += [NOSNIFF, *self._origins.headers(request.headers)]
+            settled.head.headers += [NOSNIFF, *self.origin_headers(request)]
         return settled
 
-    def _log(self, request: Request, answer: Answer) -> None:
-        reason = answer.body.decode("utf-8", "replace").strip()[:256]
-        fields = {"client": self.client(request), "method": request.method[:32]}
-        fields |= {"path": request.path[:256], "reason": reason}
-        self._limited.log(
-            logging.INFO, f"{answer.status} {fields['client']}", "request refused",
-            {**fields, "status": answer.status},
-        )  # fmt: skip
+    def answer_to(self, problem: Exception) -> Answer:
+        """See Frame."""
+        return answer_to(problem)
 
 
 def answer_to(problem: Exception) -> Answer:
@@ -164,9 +71,4 @@ def answer_to(problem: Exception) -> Answer:
         return text(504, f"{why}; to publish it again with the same Idempotency-Key is safe")
     if isinstance(problem, HistoryError):
         return text(503, str(problem) or "the publication was not taken", ("Retry-After", "5"))
-    log.error("request failed", exc_info=problem)
-    return text(500, "internal server error")
-
-
-def _allowed(resource: Resource) -> str:
-    return ", ".join(sorted({*resource.methods, "OPTIONS"}))
+    return failed(problem)

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from callboard.hub.http.frame import Frame, text
+from callboard.hub.http.frame import Frame
 from callboard.hub.http.publish import Publishing
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure import publications
 from callboard.hub.mercure.webhooks import BadHook, BadSignature, Delivery, Hook, verify
 from callboard.hub.ports import History
 from callboard.serve import Answer, Request
+from callboard.serve.resources import text
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,15 @@ class HookEndpoints:
     """See the module."""
 
     def __init__(
-        self, hooks: Mapping[str, Hook], history: History, frame: Frame, now: Callable[[], float]
+        self,
+        hooks: Mapping[str, Hook],
+        history: History,
+        frame: Frame,
+        now: Callable[[], float],
+        base: str,
     ) -> None:
-        """`now` is wall time in seconds."""
+        """`now` is wall time in seconds, `base` the hub's URL."""
+        self._base = base
         self._hooks = hooks
         self._history = history
         self._frame = frame
@@ -46,7 +53,7 @@ class HookEndpoints:
             fields = {"hook": hook.name, "client": self._frame.client(request)}
             log.warning("webhook refused", extra={**fields, "reason": str(problem)})
             return text(401, "the signature is not right", ("WWW-Authenticate", hook.style.title()))
-        publication = publications.of_hook(hook, delivery, request.body)
+        publication = publications.of_hook(hook, delivery, request.body, self._base)
         return Publishing(self._history, publication, b"\n")
 
 

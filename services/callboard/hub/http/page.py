@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from callboard.hub.http.frame import Resource, tagged, text
+from callboard.hub.http.frame import tagged
 from callboard.serve import Answer, Request
+from callboard.serve.resources import Resource, text
 
 FOLDER = Path(__file__).parent.parent / "page"
 INDEX = "index.html"

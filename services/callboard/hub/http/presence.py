@@ -13,7 +13,7 @@ from callboard.chassis.logs import RateLimited
 from callboard.hub.cursor import EARLIEST, Cursor
 from callboard.hub.event import Update
 from callboard.hub.http.authorising import Authorising
-from callboard.hub.http.frame import JSON, tagged, text
+from callboard.hub.http.frame import tagged
 from callboard.hub.http.ports import Door
 from callboard.hub.mercure.addresses import SUBSCRIPTIONS_PATH, address_of
 from callboard.hub.mercure.parameters import Asked, Generation
@@ -28,6 +28,7 @@ from callboard.hub.mercure.subscriptions import (
 from callboard.hub.ports import History, HistoryError, Matcher, Subscription
 from callboard.hub.subscribers.readers import Readers
 from callboard.serve import Answer, Request
+from callboard.serve.resources import JSON, text
 
 log = logging.getLogger(__name__)
 LD_JSON = "application/ld+json"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from callboard.chassis.proxied import is_proxied
 from callboard.hub.auth.origins import Origins
 from callboard.hub.event import Publication, Update
 from callboard.hub.http.authorising import Authorising
-from callboard.hub.http.frame import PLAIN, Frame, answer_to, text
+from callboard.hub.http.frame import Frame, answer_to
 from callboard.hub.http.ports import Door
 from callboard.hub.matching import naming
 from callboard.hub.matching.refusal import Refused
 from callboard.hub.mercure import publications
-from callboard.hub.mercure.addresses import address_of, is_proxied
+from callboard.hub.mercure.addresses import address_of
 from callboard.hub.mercure.forms import BadForm, decode, is_form
 from callboard.hub.mercure.refusals import bad_request
 from callboard.hub.ports import History, HistoryError, Rights
 from callboard.serve import Answer, Request
+from callboard.serve.resources import PLAIN, text
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,9 @@ class PublishEndpoints:
             fields = decode(request.body)
         except BadForm as problem:
             raise bad_request(f"not a form: {problem}") from problem
-        publication = publications.of_form(fields, request.headers, rights)
+        publication = publications.of_form(
+            fields, request.headers, rights, base=self._authorising.hub_url
+        )
         self._authorise(request, rights, publication)
         return Publishing(self._history, publication, b"")
 
@@ -102,6 +106,7 @@ class PublishEndpoints:
             request.headers,
             request.body,
             rights if rights is not None else Rights(),
+            base=self._authorising.hub_url,
         )
         if rights is not None:
             self._authorise(request, rights, publication)
@@ -120,7 +125,7 @@ class PublishEndpoints:
 
     async def _purge(self, request: Request, topic: str) -> Answer:
         rights = self._authorising.publisher(request)
-        naming.checked_topic(topic)
+        naming.checked_topic(topic, self._authorising.hub_url)
         self._authorising.require_publish(request, rights, (topic,), private=True)
         count = await self._history.purge(topic)
         who = {"client": self._frame.client(request), "subject": rights.subject}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
+from callboard.chassis.proxied import is_proxied
 from callboard.hub.http.authorising import Authorising
-from callboard.hub.http.frame import JSON
 from callboard.hub.http.ports import Door, Statistics
-from callboard.hub.mercure.addresses import is_proxied
 from callboard.serve import Answer, Request
+from callboard.serve.resources import JSON
 
 TOPICS_DEFAULT, TOPICS_MAX = 10, 100
 

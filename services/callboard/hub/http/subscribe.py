@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import quote
 from uuid import UUID
 
-from callboard.hub.auth.origins import is_browser
+from callboard.chassis.eventsource import is_browser
 from callboard.hub.cursor import EARLIEST
 from callboard.hub.event import Format, named
 from callboard.hub.http.authorising import Authorising, DeadToken
@@ -94,7 +94,8 @@ class SubscribeEndpoints:
         return await self._open(request, asked, (link,), greets=True)
 
     def _read(self, request: Request) -> Asked:
-        return parameters.read(request.query, request.headers, self._now_ms())
+        base = self._authorising.hub_url
+        return parameters.read(request.query, request.headers, self._now_ms(), base)
 
     async def _open(
         self, request: Request, asked: Asked, links: Iterable[str], *, greets: bool = False
@@ -125,7 +126,8 @@ class SubscribeEndpoints:
             None if polls else announcement,
         )
         head = _head(asked, address, links)
-        if request.method == "HEAD" and not polls:
+        sees_head_alone = request.method == "HEAD" and not polls
+        if sees_head_alone and asked.last_event_id is None:
             return head
         try:
             opened = await self._readers.open(subscription)
@@ -133,10 +135,12 @@ class SubscribeEndpoints:
             if is_browser(request.headers):
                 return self._come_back(asked.format, "hub.limit", str(problem), *FULL_RETRY_MS)
             raise too_many(str(problem), FULL_RETRY_S) from problem
-        if asked.poll_s is not None:
-            return self._readers.poll(opened, asked.poll_s)
         if asked.last_event_id is not None:
             head.headers.append(_cursor_out(asked, opened.last_event_id))
+        if sees_head_alone:
+            return head  # (a reader that never had a connection is nothing to be ended)
+        if asked.poll_s is not None:
+            return self._readers.poll(opened, asked.poll_s, head.headers)
         return Detach(head, opened.sink)
 
     def _come_back(

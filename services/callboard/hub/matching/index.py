@@ -11,7 +11,7 @@ from bisect import insort
 from collections.abc import Iterator, Sequence
 
 from callboard.hub.matching.matchers import Pattern, Template, names_catalog
-from callboard.hub.matching.urls import locate
+from callboard.hub.matching.urls import HUB_URL, locate
 from callboard.hub.ports import Matcher, Selector
 
 FOUND_MAX = 4096
@@ -23,10 +23,11 @@ REFERENCES_MAX = 1 << 20
 class Index:
     """Selectors in use, each counted as often as it was added."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: str = HUB_URL) -> None:
+        """`base` is the hub's URL, as that of all matchers."""
         self._uses: dict[Selector, int] = {}
-        self._hub = _Table()
-        self._catalog = _Table()
+        self._hub = _Table(base)
+        self._catalog = _Table(base)
         self._found: dict[tuple[tuple[str, ...], bool], tuple[Selector, ...]] = {}
         self._references = 0
 
@@ -87,7 +88,8 @@ class Index:
 class _Table:
     """Matchers, and the selectors that have them."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: str) -> None:
+        self._base = base
         self._exact: dict[str, dict[Selector, None]] = {}
         self._everything: dict[Selector, None] = {}
         self._patterns: dict[Matcher, dict[Selector, None]] = {}
@@ -145,7 +147,7 @@ class _Table:
     def _candidates(self, topic: str) -> Iterator[Matcher]:
         yield from self._buckets["topic"].candidates(topic)
         if self._buckets["url"] or self._buckets["path"]:
-            place = locate(topic)
+            place = locate(topic, self._base)
             if place is not None:
                 yield from self._buckets["url"].candidates(place.origin + place.path)
                 yield from self._buckets["path"].candidates(place.path)

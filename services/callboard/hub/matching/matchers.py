@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from callboard.hub.catalog.naming import BEGINNINGS, canonical
+from callboard.hub.catalog.naming import BEGINNINGS, canonical, canonical_template
 from callboard.hub.matching import patterns, templates
 from callboard.hub.matching.patterns import Compiled
 from callboard.hub.matching.refusal import Refused
@@ -66,6 +66,8 @@ class Pattern:
     """The topics that a URL pattern matches."""
 
     text: str
+    base: str
+    """The hub's URL, that relative patterns and topics are relative to."""
     compiled: Compiled = field(compare=False, repr=False)
     kind: str = field(default="urlpattern", init=False)
     _known: dict[str, bool] = field(default_factory=dict, compare=False, repr=False, init=False)
@@ -86,7 +88,7 @@ class Pattern:
 
     def _test(self, topic: str) -> bool:
         try:
-            return self.compiled.pattern.test(topic, HUB_URL)
+            return self.compiled.pattern.test(topic, self.base)
         except (TypeError, ValueError):  # no URL reference: no pattern matches it
             return False
 
@@ -118,24 +120,28 @@ def legacy(text: str) -> Matcher:
     return _template(text)
 
 
-def urlpattern(text: str) -> Matcher:
-    """`match_urlpattern=` of draft 08: a URL pattern, absolute or relative to the hub's URL.
-    Raises Refused (400)."""
-    return _EVERYTHING if text == "*" else _pattern(text)
+def urlpattern(text: str, base: str = HUB_URL) -> Matcher:
+    """`match_urlpattern=` of draft 08: a URL pattern, absolute or relative to the hub's URL, which
+    is `base`. Raises Refused (400)."""
+    return _EVERYTHING if text == "*" else _pattern(text, base)
 
 
 def names_catalog(matcher: Matcher) -> bool:
     """Whether a matcher is about the catalog's topics, and so not about the hub's own: those two
-    never meet, since nobody publishes to the catalog's. A pattern is, if it begins as they do."""
+    never meet, since nobody publishes to the catalog's. A pattern is, if it begins as they do;
+    topics of the same URL that are written with scheme and host are then not meant."""
     return matcher.text.startswith(BEGINNINGS)
 
 
 @lru_cache(maxsize=COMPILED_MAX)
 def _template(text: str) -> Matcher:
     automaton = templates.compile(text)
-    return exact(text) if automaton is None else Template(text, automaton)
+    if automaton is None:
+        return exact(text)
+    written = canonical_template(text)
+    return Template(text, (written != text and templates.compile(written)) or automaton)
 
 
 @lru_cache(maxsize=COMPILED_MAX)
-def _pattern(text: str) -> Matcher:
-    return Pattern(text, patterns.compile(text))
+def _pattern(text: str, base: str) -> Matcher:
+    return Pattern(text, base, patterns.compile(text, base))

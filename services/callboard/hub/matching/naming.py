@@ -15,7 +15,14 @@ from callboard.hub.catalog.naming import BEGINNINGS
 from callboard.hub.cursor import EARLIEST
 from callboard.hub.event import Publication
 from callboard.hub.matching.refusal import Refused
-from callboard.hub.matching.urls import HUB_PATH, is_relative, locate, normal_path
+from callboard.hub.matching.urls import (
+    HUB_PATH,
+    HUB_URL,
+    is_relative,
+    locate,
+    normal_path,
+    own_paths,
+)
 
 TOPIC_BYTES_MAX = 1024
 TOPICS_MAX = 100
@@ -46,8 +53,9 @@ def publication(
     retry: str = "",
     private: bool = False,
     idempotency_key: str = "",
+    base: str = HUB_URL,
 ) -> Publication:
-    """What a publisher asks for, checked.
+    """What a publisher asks for, checked. `base` is the hub's URL.
 
     `data` must be UTF-8; `retry` is as it was written, in milliseconds. Raises Refused: 400, 403
     (the topic is the hub's own) or 413 (over a limit).
@@ -58,7 +66,7 @@ def publication(
     except UnicodeDecodeError:
         raise Refused(400, "data is not UTF-8") from None
     return Publication(
-        topics=_topics(topics),
+        topics=_topics(topics, base),
         data=data,
         type=_type(type),
         own_id=_id(id),
@@ -68,14 +76,14 @@ def publication(
     )
 
 
-def checked_topic(topic: str) -> str:
-    """A topic that may be published to. Raises Refused: 400, 403, 413."""
+def checked_topic(topic: str, base: str = HUB_URL) -> str:
+    """A topic that may be published to; `base` is the hub's URL. Raises Refused: 400, 403, 413."""
     if not topic:
         raise Refused(400, "a topic is empty")
     checked_text(topic, TOPIC_BYTES_MAX, "a topic")
     if topic == "*":
         raise Refused(400, "the topic * means every topic: nothing is published to it")
-    _check_reserved(topic)
+    _check_reserved(topic, base)
     return topic
 
 
@@ -94,13 +102,13 @@ def checked_text(text: str, bytes_max: int, what: str, *, too_long: int = 413) -
     return text
 
 
-def _topics(topics: Iterable[str]) -> tuple[str, ...]:
+def _topics(topics: Iterable[str], base: str) -> tuple[str, ...]:
     once = tuple(dict.fromkeys(topics))
     if not once:
         raise Refused(400, "a publication has at least one topic")
     if len(once) > TOPICS_MAX:
         raise Refused(413, f"a publication has at most {TOPICS_MAX} topics")
-    return tuple(checked_topic(topic) for topic in once)
+    return tuple(checked_topic(topic, base) for topic in once)
 
 
 def _type(type: str) -> str:
@@ -126,14 +134,14 @@ def _retry(retry: str) -> int | None:
     return int(retry)
 
 
-def _check_reserved(topic: str) -> None:
+def _check_reserved(topic: str, base: str) -> None:
     """The hub's own path belongs to it under every scheme and host. The catalog's topics are
     relative: https://shop.example/catalog/shoes is anybody's."""
-    place = locate(topic)
+    place = locate(topic, base)
     if place is None:
         return
     path = normal_path(place.path)
-    if f"{path}/".startswith(f"{HUB_PATH}/"):
+    if f"{path}/".startswith(own_paths(base)):
         raise Refused(403, f"topics of {HUB_PATH} are the hub's own")
     if f"{path}/".startswith(BEGINNINGS) and is_relative(topic):
         raise Refused(403, "topics of /catalog and /cluster come from the catalog")

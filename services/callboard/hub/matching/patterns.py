@@ -44,14 +44,14 @@ class Compiled:
     prefix: str
 
 
-def compile(text: str) -> Compiled:
-    """Compile a pattern; a relative one has the hub's URL as its base.
+def compile(text: str, base: str = HUB_URL) -> Compiled:
+    """Compile a pattern; a relative one has the hub's URL, `base`, as its base.
 
     Raises Refused (400) for a malformed one, and for one that would cost too much.
     """
     _check_cost(text)
     try:
-        pattern = _engine(text)
+        pattern = _engine(text, base)
     except (TypeError, ValueError) as problem:
         raise Refused(400, f"no URL pattern: {problem}") from None
     path = _literal_start(pattern.pathname)
@@ -61,12 +61,12 @@ def compile(text: str) -> Compiled:
     return Compiled(pattern, "path", path)
 
 
-def _engine(text: str) -> URLPattern:
+def _engine(text: str, base: str) -> URLPattern:
     try:
         # with a base, a path without a leading slash (urn:*) would be taken for a relative one
         return URLPattern(text)
     except ValueError:
-        return URLPattern(text, HUB_URL)
+        return URLPattern(text, base)
 
 
 def _literal_start(path: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from callboard.hub.matching import matchers
 from callboard.hub.matching.naming import checked_text
 from callboard.hub.matching.refusal import Refused
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.ports import Matcher
 
 MATCHERS_MAX = 50
@@ -40,8 +41,9 @@ def speaks_draft_08(names: Iterable[str]) -> bool:
     return any(name[:5].lower() == "match" for name in names)
 
 
-def asked(query: Iterable[tuple[str, str]]) -> Asked:
-    """The matchers among the (name, value) pairs of a query, percent-decoded.
+def asked(query: Iterable[tuple[str, str]], base: str = HUB_URL) -> Asked:
+    """The matchers among the (name, value) pairs of a query, percent-decoded. `base` is the hub's
+    URL.
 
     Raises Refused (400): an unknown name in the `match` namespace, a bad value, too many, none, or
     those of both drafts.
@@ -56,16 +58,17 @@ def asked(query: Iterable[tuple[str, str]]) -> Asked:
     new = [name != "topic" for name, _ in pairs]
     if any(new) != all(new):
         raise Refused(400, "topic= and match= belong to different drafts: use one of them")
-    found = tuple(_matcher(name, text) for name, text in pairs)
+    found = tuple(_matcher(name, text, base) for name, text in pairs)
     return Asked(tuple(dict.fromkeys(found)), 8 if new[0] else 7)
 
 
-def matcher(type: str, text: str) -> Matcher:
-    """A matcher by the name of its type, as draft 08 has them. Raises Refused (400)."""
+def matcher(type: str, text: str, base: str = HUB_URL) -> Matcher:
+    """A matcher by the name of its type, as draft 08 has them; `base` is the hub's URL. Raises
+    Refused (400)."""
     if type not in MATCHER_TYPES:
         raise Refused(400, f"unknown matcher type {type!r}: {' or '.join(MATCHER_TYPES)}")
     checked_text(text, PATTERN_BYTES_MAX, "a matcher", too_long=400)
-    return matchers.exact(text) if type == "exact" else matchers.urlpattern(text)
+    return matchers.exact(text) if type == "exact" else matchers.urlpattern(text, base)
 
 
 def legacy_matcher(text: str) -> Matcher:
@@ -74,9 +77,9 @@ def legacy_matcher(text: str) -> Matcher:
     return matchers.legacy(text)
 
 
-def _matcher(name: str, text: str) -> Matcher:
+def _matcher(name: str, text: str, base: str) -> Matcher:
     if name == "topic":
         return legacy_matcher(text)
     if name not in _TYPES:
         raise Refused(400, f"unknown parameter {name[:64]!r}: names in match are reserved")
-    return matcher(_TYPES[name], text)
+    return matcher(_TYPES[name], text, base)

@@ -2,8 +2,10 @@
 
 A topic is matched when the template expands to it for some values of its variables (RFC 6570,
 level 4 without prefixes). The template becomes a nondeterministic automaton whose states are bits
-of an integer, so the time is bounded by (length of the topic) x (states that can be active at
-once), and those are few: a state per variable and separator. Nothing backtracks.
+of an integer. Nothing backtracks, and the places in a literal, all of which can be active at once
+(`{+a}xxx` in a topic of `x`), advance together by one shift (Baeza-Yates and Gonnet's Shift-And).
+Per character of the topic there are thus a few operations on an integer of as many bits as the
+template has characters, and one for each branch: a few per variable.
 
 What a variable stands for are the characters that an expansion leaves or makes: unreserved ones
 and percent-encoded octets, with `,` (and `=` behind `*`) between the parts of a list; `{+x}` and
@@ -33,34 +35,58 @@ _VARIABLE = re.compile(rf"({_NAME})(\*|:[1-9][0-9]{{0,3}})?")
 class Automaton:
     """Matches topics against one template."""
 
-    def __init__(self, prefix: str, states: _States, first: int, last: int) -> None:
+    def __init__(self, prefix: str, states: _States, first: int, last: int, suffix: str) -> None:
         self.prefix = prefix
         """The literal text that every matched topic begins with."""
+        self._suffix = suffix
         self._first = states.closure(first)
         self._last = 1 << last
-        self._after = tuple(
-            states.closure(target) if target is not None else 0 for target in states.target
-        )
-        self._accepting: dict[str, int] = {}
-        for state, characters in enumerate(states.accepts):
+        self._after: dict[int, int] = {}
+        """Of a branch: the states that are active behind its character."""
+        self._chained: dict[str, int] = {}
+        """Of a character: the states that it takes to the next one and nowhere else."""
+        self._branching: dict[str, int] = {}
+        """Of a character: the branches that accept it."""
+        for state, (characters, target) in enumerate(
+            zip(states.accepts, states.target, strict=True)
+        ):
+            if target is None:
+                continue
+            accepting = self._chained
+            if not states.is_chained(state):
+                self._after[state] = states.closure(target)
+                accepting = self._branching
             for character in characters:
-                self._accepting[character] = self._accepting.get(character, 0) | 1 << state
+                accepting[character] = accepting.get(character, 0) | 1 << state
 
     def matches(self, topic: str) -> bool:
         """Whether the template expands to the topic."""
-        if not topic.startswith(self.prefix):
+        middle = len(topic) - len(self._suffix)
+        if middle < len(self.prefix):  # they have no characters in common
+            return False
+        if not topic.startswith(self.prefix) or not topic.endswith(self._suffix):
             return False
         active = self._first
-        for character in topic[len(self.prefix) :]:
-            moving = active & self._accepting.get(character, 0)
-            active = 0
-            while moving:
-                state = moving & -moving
-                active |= self._after[state.bit_length() - 1]
-                moving ^= state
+        # a topic takes the same few branches again and again: a look-up for all of them
+        behind = {0: 0}
+        for character in topic[len(self.prefix) : middle]:
+            branching = active & self._branching.get(character, 0)
+            active = (active & self._chained.get(character, 0)) << 1
+            after = behind.get(branching)
+            if after is None:
+                after = behind[branching] = self._behind(branching)
+            active |= after
             if not active:
                 return False
         return bool(active & self._last)
+
+    def _behind(self, branching: int) -> int:
+        active = 0
+        while branching:
+            branch = branching & -branching
+            active |= self._after[branch.bit_length() - 1]
+            branching ^= branch
+        return active
 
 
 def compile(text: str) -> Automaton | None:
@@ -91,7 +117,7 @@ def compile(text: str) -> Automaton | None:
     for number, (literal, operator, variables) in enumerate(parts):
         state = states.literal(state, literal if number else "")
         state = _expression(states, state, operator, variables)
-    return Automaton(parts[0][0], states, first, states.literal(state, rest))
+    return Automaton(parts[0][0], states, first, state, rest)
 
 
 def _variables(text: str) -> list[tuple[str, str]] | None:
@@ -136,6 +162,11 @@ class _States:
         self.skip(state, loop)
         self.accepts[loop], self.target[loop] = characters, loop
         return loop
+
+    def is_chained(self, state: int) -> bool:
+        """Whether its character leads to the next state alone: inside of a literal."""
+        target = self.target[state]
+        return target == state + 1 and not self._empty[target]
 
     def closure(self, state: int) -> int:
         """The states that are active when this one is reached, as bits."""

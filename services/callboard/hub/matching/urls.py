@@ -14,11 +14,12 @@ from urlpattern import URLPattern
 
 HUB_PATH = "/.well-known/mercure"
 """The hub's own path, where no prefix is before it."""
-HUB_URL = f"http://hub.invalid{HUB_PATH}"
-"""The base of relative patterns and topics: the hub has as many URLs as ways lead to it, and what
-is relative on both sides is compared the same under each of them."""
+HUB_URL = f"http://localhost:8800{HUB_PATH}"
+"""The hub's URL where none is configured: the base of relative patterns and topics. The hub may
+have as many as ways lead to it; the one that it is known by (`-resource`) is the base."""
 
 _ANY = URLPattern({})
+_WEB = re.compile(r"https?://[^:]")
 _UNRESERVED = re.compile(r"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
 
 
@@ -33,9 +34,25 @@ class Located:
 
 
 @lru_cache(maxsize=4096)
-def locate(topic: str) -> Located | None:
-    """A topic's place; None if it is no URL reference, and then no URL pattern matches it."""
-    return _located(topic, HUB_URL)
+def locate(topic: str, base: str = HUB_URL) -> Located | None:
+    """A topic's place, relative to the hub's URL; None if it is no URL reference, and then no URL
+    pattern matches it."""
+    return _located(topic, base)
+
+
+def is_hub_url(text: str) -> bool:
+    """Whether a text can be the hub's URL: http or https, without a fragment (RFC 9728, 1.2)."""
+    place = _located(text, None)
+    return place is not None and _WEB.match(place.origin) is not None and "#" not in text
+
+
+@lru_cache(maxsize=64)
+def own_paths(base: str) -> tuple[str, ...]:
+    """The paths that are the hub's own, each with a slash behind it: HUB_PATH, and that of its URL
+    where a prefix is before it (what relative topics begin with)."""
+    place = locate(base, base)
+    path = normal_path(place.path) if place is not None else HUB_PATH
+    return (f"{HUB_PATH}/", f"{path}/") if path.endswith(HUB_PATH) else (f"{HUB_PATH}/",)
 
 
 def is_relative(topic: str) -> bool:

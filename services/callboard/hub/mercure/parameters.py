@@ -15,6 +15,7 @@ from callboard.hub import cursor as cursors
 from callboard.hub.cursor import Cursor
 from callboard.hub.event import Format
 from callboard.hub.matching import queries
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.mercure.forms import Fields, single
 from callboard.hub.mercure.moments import BadMoment, parse_since
 from callboard.hub.mercure.refusals import bad_request
@@ -55,9 +56,11 @@ class Asked:
     format: Format = Format.SSE
 
 
-def read(query: Fields, headers: Mapping[str, str], now_ms: int) -> Asked:
-    """What a request to the hub's URL asks for; `now_ms` is wall time. Raises Refused."""
-    asked = queries.asked((name, value) for name, values in query.items() for value in values)
+def read(query: Fields, headers: Mapping[str, str], now_ms: int, base: str = HUB_URL) -> Asked:
+    """What a request to the hub's URL asks for; `now_ms` is wall time, `base` that URL. Raises
+    Refused."""
+    pairs = ((name, value) for name, values in query.items() for value in values)
+    asked = queries.asked(pairs, base)
     generation = Generation.CURRENT if asked.draft >= 8 else Generation.LEGACY
     return _asked(generation, asked.matchers, query, headers, now_ms)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from callboard.hub.event import Publication
 from callboard.hub.matching import naming
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.mercure.forms import Fields, single
 from callboard.hub.mercure.webhooks import Delivery, Hook
 from callboard.hub.ports import Rights
@@ -19,28 +20,37 @@ from callboard.hub.ports import Rights
 IDEMPOTENCY_KEY = "idempotency-key"
 
 
-def of_form(fields: Fields, headers: Mapping[str, str], publisher: Rights) -> Publication:
-    """Of a POST to the hub's URL: its body's fields. Raises Refused."""
+def of_form(
+    fields: Fields, headers: Mapping[str, str], publisher: Rights, *, base: str = HUB_URL
+) -> Publication:
+    """Of a POST to the hub's URL, `base`: its body's fields. Raises Refused."""
     topics = fields.get("topic", [])
     data = (single(fields, "data") or "").encode()
-    return _publication(topics, data, fields, headers, publisher)
+    return _publication(topics, data, fields, headers, publisher, base=base)
 
 
 def of_body(
-    topic: str, query: Fields, headers: Mapping[str, str], body: bytes, publisher: Rights
+    topic: str,
+    query: Fields,
+    headers: Mapping[str, str],
+    body: bytes,
+    publisher: Rights,
+    *,
+    base: str = HUB_URL,
 ) -> Publication:
-    """Of a POST to a topic: the body is the data. Raises Refused."""
-    return _publication([topic], body, query, headers, publisher)
+    """Of a POST to a topic: the body is the data; `base` is the hub's URL. Raises Refused."""
+    return _publication([topic], body, query, headers, publisher, base=base)
 
 
-def of_hook(hook: Hook, delivery: Delivery, body: bytes) -> Publication:
-    """Of a webhook that was verified. Raises Refused."""
+def of_hook(hook: Hook, delivery: Delivery, body: bytes, base: str = HUB_URL) -> Publication:
+    """Of a webhook that was verified; `base` is the hub's URL. Raises Refused."""
     return naming.publication(
         [hook.fill(hook.topic, delivery.event)],
         body,
         type=hook.fill(hook.type, delivery.event),
         private=hook.private,
         idempotency_key=_digest("hook", hook.name, delivery.id) if delivery.id else "",
+        base=base,
     )
 
 
@@ -50,6 +60,8 @@ def _publication(
     fields: Fields,
     headers: Mapping[str, str],
     publisher: Rights,
+    *,
+    base: str,
 ) -> Publication:
     return naming.publication(
         topics,
@@ -59,6 +71,7 @@ def _publication(
         retry=single(fields, "retry") or "",
         private="private" in fields,
         idempotency_key=_key(headers.get(IDEMPOTENCY_KEY, ""), topics, publisher),
+        base=base,
     )
 
 

@@ -23,8 +23,10 @@ const POLL_EXTRA_S = 10;
 const POLL_SHORT_MS = 1000; // a poll that brings nothing takes longer; else it rests
 const STREAM_AGAIN_MS = 60_000; // so long it polls before it tries to stream again; then longer
 const STREAM_AGAIN_MAX_MS = 600_000;
+const SINCE_EXTRA_MS = 1000; // further back than the first request: no two take as long to a hub
 const RETRY_MS = 3000; // until the hub has said one
 const RETRY_MAX_MS = 30_000;
+const RENEW_MS = 1000; // between two tokens at least
 const WAIT_MAX_MS = 600_000; // however long a hub says
 const HUB_EVENTS = ["hub.hello", "hub.beat", "hub.gap", "hub.state", "hub.bye", "hub.limit"];
 const CATALOG = /^\/(catalog|cluster)\//;
@@ -57,6 +59,7 @@ export class EventStream extends EventTarget {
   #failures = 0;
   #attempt = 0; // what an earlier attempt still brings is not for this one
   #renewing = false;
+  #renewedAt = -Infinity; // when the token came; the first one may have been old already
   #seen = null; // {epoch, offset} of the newest update given
   #pollUntil = 0;
   #pollMs = STREAM_AGAIN_MS;
@@ -115,7 +118,22 @@ export class EventStream extends EventTarget {
     }
     if (this.state === "closed") return;
     this.#token = token ?? "";
+    if (reason) this.#renewedAt = performance.now();
     this.#connect();
+  }
+
+  // The token ends in so many milliseconds: updates come until there is a new one. One that was had
+  // for as long as it has left is renewed at once; else its whole life is shorter than the hub's
+  // notice, as the next one's will be: half of what is left is used first.
+  #renewLater(leftMs, reason) {
+    const ageMs = performance.now() - this.#renewedAt;
+    const old = ageMs >= Math.max(leftMs, RENEW_MS);
+    const halfMs = leftMs * (0.4 + Math.random() / 5);
+    const waitMs = old ? 0 : Math.max(RENEW_MS, Math.min(halfMs, WAIT_MAX_MS));
+    if (leftMs <= 0) this.#leave();
+    if (waitMs > 0 && leftMs <= 0) this.#become("waiting", reason);
+    if (waitMs > 0) this.#after("renewal", waitMs, () => this.#renew(reason));
+    else this.#renew(reason);
   }
 
   #address(extra) {
@@ -127,7 +145,8 @@ export class EventStream extends EventTarget {
     else if (last) url.searchParams.set("last", last);
     else if (this.#askedAt) {
       // what came while the hub could not be heard was asked for already
-      url.searchParams.set("since", `${Math.ceil(performance.now() - this.#askedAt)}ms`);
+      const sinceMs = Math.ceil(performance.now() - this.#askedAt) + SINCE_EXTRA_MS;
+      url.searchParams.set("since", `${sinceMs}ms`);
     }
     for (const [name, value] of Object.entries(extra)) url.searchParams.set(name, value);
     return url;
@@ -218,9 +237,7 @@ export class EventStream extends EventTarget {
     if (reason !== "token") {
       if (endsIn <= 0) this.#wait(this.#retryMs, reason === "stop" ? "the hub stops" : "renewed");
     } else if (typeof this.#options.token === "function") {
-      // it has some seconds yet: updates come until there is a new one
-      if (endsIn <= 0) this.#leave();
-      this.#renew("the token has expired, or is not valid");
+      this.#renewLater(1000 * endsIn, "the token has expired, or is not valid");
     } else if (endsIn <= 0) {
       this.#wait(RETRY_MAX_MS, "the token has expired, or is not valid");
     }
@@ -255,7 +272,7 @@ export class EventStream extends EventTarget {
       if (attempt !== this.#attempt) return;
       const unauthorised = problem.status === 401 || problem.status === 403;
       if (unauthorised && typeof this.#options.token === "function") {
-        this.#renew(problem.message);
+        this.#renewLater(0, problem.message);
       } else if (problem.retryMs) this.#wait(problem.retryMs, problem.message);
       else this.#fail(problem.message);
     }

@@ -91,6 +91,10 @@ class Delivery:
         """Of the catalog, but beside its log (leader, members): not told to live readers yet."""
         self.beside_told = 0
         """How many passes told of them."""
+        self.beside_floor: dict[str, bytes] = {}
+        """The data of what every live reader was told of them last, by topic."""
+        self._beside_taken: dict[str, bytes] = {}
+        """The same of the pass in the making."""
         self.resets = 0
         """How often the catalog's values were replaced."""
         history.listen(self._wake)
@@ -118,11 +122,13 @@ class Delivery:
         except Exception:
             log.exception("delivering failed: readers catch up one by one")
             self._jobs.clear()
+            self._beside_taken = {}
             self._set_down()
         if self._jobs:
             self._wake()
             return
         self.floor, self.floor_catalog = self.taken, self.taken_catalog
+        self.beside_floor = self._beside_taken
         if self._history.head > self.taken or self._catalog_moved():
             self._wake()
         self._passed()
@@ -178,7 +184,10 @@ class Delivery:
             self._reset()
             return
         beside, self._beside = self._beside, {}
-        self.beside_told += bool(beside)
+        if beside:
+            self.beside_told += 1
+            told = {topic: event.data for topic, event in beside.items()}
+            self._beside_taken = self._beside_taken | told
         for event in (*(each for each in events if each.part), *beside.values()):
             for group in self._groups.of_catalog(event.topic):
                 if group.live:
@@ -194,16 +203,18 @@ class Delivery:
         return str(Cursor(self._history.place(offset) if group.composite else None, place))
 
     def _write(self) -> None:
-        left = SLICE
+        left, live = SLICE, State.LIVE
         taken, taken_catalog, number = self.taken, self.taken_catalog, self.number
         while left > 0 and self._jobs:
             job = self._jobs[-1]
             readers, data = job.readers[job.at : job.at + left], job.data
+            written = 0
             for reader in readers:
-                if reader.state is State.LIVE and reader.live_since != number:
+                if reader.state is live and reader.live_since != number:
                     reader.offset, reader.catalog = taken, taken_catalog
                     reader.write(data)
-                    self.delivered += job.events
+                    written += 1
+            self.delivered += written * job.events
             job.at += len(readers)
             left -= max(1, len(readers))
             if job.at >= len(job.readers):
@@ -226,6 +237,7 @@ class Delivery:
         self.taken_catalog = catalog.place
         self.resets += 1
         self._beside = {}
+        self._beside_taken = self.beside_floor = {}
         for group in self._groups:
             if group.selector.catalog:
                 for reader in list(group.live):

@@ -18,6 +18,7 @@ from callboard.hub.catalog.naming import BESIDE
 from callboard.hub.cursor import CatalogPlace, Cursor
 from callboard.hub.event import CatalogEvent, Format, Update, named
 from callboard.hub.ports import CatalogTopics, Gap, Subscription
+from callboard.hub.subscribers.beside import digests, still_known
 from callboard.serve.wire import chunk
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Reader:
         "moved_at",
         "offset",
         "paused",
+        "polls",
         "posted",
         "progress",
         "readers",
@@ -103,6 +105,8 @@ class Reader:
         """What was told of the topics beside the catalog's log since it was live last."""
         self.beside_of = -1
         """How often live readers had been told of them when this one knew as much."""
+        self.polls = False
+        """Behind a long poll: `beside` is then kept, since its cursor tells of it."""
         self.timers: list[Timer] = []
         self.live_since = 0
         """The pass in which it became live."""
@@ -143,6 +147,14 @@ class Reader:
     def stopping(self) -> None:
         """The server drains."""
         self.say_good_bye("stop", 0.0)
+
+    def poll(self, told: str) -> None:
+        """Be a long poll's: its client was told of leader and members what `told`, a part of its
+        cursor, says."""
+        self.polls = True
+        if self.readers.catalog is not None:
+            events = self.readers.catalog.beside(self.subscription.selector)
+            self.beside = still_known(told, events)
 
     # ------------------------------------------------------------------ states
 
@@ -210,7 +222,8 @@ class Reader:
             self.state = State.LIVE
             self.live_since = self.readers.delivery.number
             self.group.live[self] = None
-            self.beside = None
+            if not self.polls:
+                self.beside = None
         else:
             self.readers.waits(self)
 
@@ -224,6 +237,7 @@ class Reader:
             self.fetching = True
             self.readers.fetch(self)
             return False
+        self.tell_trimmed()  # memory has holes, too, where retention took something
         self.take(updates)
         self.post()
         return False
@@ -285,6 +299,8 @@ class Reader:
             self.values = iter(catalog.state(self.group.selector))
             self.post()
             return False
+        if self.polls:  # whatever it has not been told of, however long others know it
+            events = [*events, *catalog.beside(self.group.selector)]
         if not self._send_changes(events, taken):
             return False
         self.beside_of = beside_told
@@ -334,7 +350,13 @@ class Reader:
                 )
             parts.append(event.encoded_as(self.subscription.format, id))
             size += len(parts[-1])
-            if size >= PUMP_BYTES:
+            if size >= PUMP_BYTES and event.part:
+                # from where it is then, leader and members may be no news any more
+                parts += [
+                    it.encoded_as(self.subscription.format, None)
+                    for it in events
+                    if not it.part and it.index <= taken.index and self._is_news(it)
+                ]
                 self._send(b"".join(parts))
                 self.post()
                 return False
@@ -371,11 +393,13 @@ class Reader:
             self.tell_gap(gap)
 
     def _mark(self) -> bytes:
-        """The state is whole: from here on its cursor holds."""
+        """The state is whole: from here on its cursor holds. A bare id is kept by who parses
+        server-sent events, though it dispatches nothing (WHATWG HTML, 9.2.6); lines have no such
+        thing."""
         format, id = self.subscription.format, self.cursor()
-        if self.subscription.greets:
+        if self.subscription.greets or format is not Format.SSE:
             return named(format, "hub.state", {"cursor": id}, id=id)
-        return block(None, id=id) if format is Format.SSE else b""
+        return block(None, id=id)
 
     def keep_alive(self) -> None:
         """Let proxies see that the stream lives, and move the cursor of a quiet one."""
@@ -409,7 +433,17 @@ class Reader:
         if catalog is None and not selector.hub:
             return None
         place = self.readers.history.place(offset) if selector.hub else None
-        return str(Cursor(place, catalog))
+        return str(Cursor(place, catalog, beside=self._told_beside() if self.polls else ""))
+
+    def _told_beside(self) -> str:
+        """What its client was told of leader and members. (Of a pass in the making it may know
+        already: then it is told again.)"""
+        told = dict(self.beside or {})
+        if self.state is State.LIVE:
+            floor = self.readers.delivery.beside_floor
+            wants = self.group.selector.wants_catalog
+            told |= {topic: data for topic, data in floor.items() if wants(topic)}
+        return digests(told)
 
     def framed(self, data: bytes) -> bytes:
         """With the framing that the head announced."""

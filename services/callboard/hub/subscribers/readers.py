@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from callboard.hub.subscribers.delivery import Delivery
 from callboard.hub.subscribers.groups import Groups, Index
 from callboard.hub.subscribers.limits import ReaderLimits, Times
 from callboard.hub.subscribers.polls import Poll
-from callboard.hub.subscribers.reader import PUMP_BYTES, Reader, State
+from callboard.hub.subscribers.reader import Reader, State
 from callboard.hub.subscribers.times import Rounds
 from callboard.serve.exchange import Parked
 from callboard.serve.fanout import FanOut
@@ -31,6 +31,9 @@ RETRY_MIN_S, RETRY_MAX_S = 1.0, 5.0
 READERS_PER_RETRY_S = 1_000
 """So many more readers make the longest reconnection time one second longer."""
 RETRY_LONGEST_S = 15.0
+FETCH_BYTES = 256 * 1024
+"""A page of the store, as `Update.size` counts (about half of it is what a reader is sent). Each
+costs a transaction and a change of threads; a reader that stands still keeps one, written."""
 
 
 class Refused(Exception):
@@ -114,11 +117,14 @@ class Readers:
         place = self.history.place(resume.after) if hub else None
         return Opened(reader, str(Cursor(place, catalog)))
 
-    def poll(self, opened: Opened, wait_s: float) -> Parked:
-        """A long poll: one whole answer, as soon as there is an event, or after `wait_s`. The
-        leader that the client was told by its last one is none."""
-        opened.sink.beside_of = self.delivery.beside_told
-        return Poll(opened.sink, self._wheel, wait_s)
+    def poll(
+        self, opened: Opened, wait_s: float, headers: Iterable[tuple[str, str]] = ()
+    ) -> Parked:
+        """A long poll: one whole answer with these headers, as soon as there is an event, or after
+        `wait_s`. The leader that the client was told by its last one is none."""
+        cursor = opened.sink.subscription.cursor
+        opened.sink.poll(cursor.beside if cursor is not None else "")
+        return Poll(opened.sink, self._wheel, wait_s, headers)
 
     async def _locate(self, subscription: Subscription) -> Resume:
         history = self.history
@@ -235,7 +241,7 @@ class Readers:
     async def _fetch(self, reader: Reader) -> None:
         head = self.history.head
         try:
-            updates = await self.history.read(reader.offset, PUMP_BYTES)
+            updates = await self.history.read(reader.offset, FETCH_BYTES)
         except Exception:
             log.exception("reading the history failed: reader cut")
             reader.fetching = False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from callboard.hub.auth.origins import Origins, is_browser
+from callboard.hub.auth.origins import Origins
 
 
 def test_every_page_may_read_if_that_is_wanted_but_none_with_cookies() -> None:
@@ -18,20 +16,3 @@ def test_every_page_may_read_if_that_is_wanted_but_none_with_cookies() -> None:
     assert origins.preflight({"origin": "https://evil.example"})
     assert not Origins().preflight({"origin": "https://evil.example"})
     assert not origins.may_write({"origin": "https://evil.example"}, "http://localhost:8800")
-
-
-@pytest.mark.parametrize(
-    ("headers", "browser"),
-    [
-        ({"accept": "text/event-stream"}, False),
-        ({"accept": "text/event-stream", "user-agent": "curl/8"}, False),
-        ({"accept": "*/*", "user-agent": "Mozilla/5.0"}, False),
-        ({"accept": "text/event-stream", "user-agent": "Mozilla/5.0"}, True),
-        ({"accept": "text/event-stream", "origin": "null"}, True),
-        ({"accept": "Text/Event-Stream", "sec-fetch-dest": "empty"}, True),
-    ],
-)
-def test_an_event_source_shows_that_it_is_a_browsers(
-    headers: dict[str, str], browser: bool
-) -> None:
-    assert is_browser(headers) is browser

@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from callboard.hub.auth import keys, tokens
+from callboard.hub.auth import keys
 from callboard.hub.auth.keys import Key
 from callboard.hub.auth.tokens import Trust, Verifier, payload_of
 from callboard.hub.commands import token as command
 from callboard.hub.matching.matchers import exact
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.ports import Rights
 
 
@@ -106,6 +107,8 @@ def test_a_public_key_signs_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["-publish", "/a", "-draft", "08", "-expires", "0s"], "expires"),
         (["-publish", "/a", "-expires", "soon"], "-expires"),
         (["-publish", "/a", "-payload", "{"], "no JSON"),
+        (["-subscribe", "/a", "-payload", "[1]", "-draft", "08"], "no JSON object"),
+        (["-subscribe", "/a", "-payload", "null", "-draft", "8"], "no JSON object"),
         (["-publish", ""], "empty"),
         (["-publish", "/{x:3}"], "prefixes"),
         (["-publish", "(", "-draft", "08", "-match-type", "urlpattern"], "URL pattern"),
@@ -123,4 +126,4 @@ def test_what_no_hub_would_take_is_not_signed(
 
 def test_the_help_says_how_to_publish_with_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Authorization: Bearer" in signed(capsys, "-h")
-    assert tokens.RESOURCE in str(command.FLAGS.flags["resource"].default)
+    assert HUB_URL in str(command.FLAGS.flags["resource"].default)

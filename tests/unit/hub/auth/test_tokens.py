@@ -161,15 +161,19 @@ def test_unknown_actions_and_other_details_grant_nothing_and_harm_nothing() -> N
 def test_the_first_detail_that_names_a_subscription_gives_its_payload() -> None:
     reads = verify(
         current(
-            detail("publish", payload="not for subscriptions"),
-            detail("subscribe", payload=1),
-            detail("subscribe", topics=[{"match": "/b/:x", "match_type": "urlpattern"}], payload=2),
-            detail("subscribe", topics=[{"match": "*"}], payload=3),
+            detail("publish", payload={"not": "for subscriptions"}),
+            detail("subscribe", payload={"n": 1}),
+            detail(
+                "subscribe",
+                topics=[{"match": "/b/:x", "match_type": "urlpattern"}],
+                payload={"n": 2},
+            ),
+            detail("subscribe", topics=[{"match": "*"}], payload={}),
         )
     )
-    assert payload_of(reads, exact("/a")) == 1
-    assert payload_of(reads, urlpattern("/b/:x")) == 2
-    assert payload_of(reads, exact("/c")) == 3
+    assert payload_of(reads, exact("/a")) == {"n": 1}
+    assert payload_of(reads, urlpattern("/b/:x")) == {"n": 2}
+    assert payload_of(reads, exact("/c")) == {}
     assert payload_of(verify(legacy(mercure={"payload": 4})), exact("/c")) == 4
     assert payload_of(verify(current()), exact("/c")) is None
 
@@ -221,6 +225,10 @@ def test_a_claim_that_is_wrong_or_missing_makes_the_token_bad(claims: dict[str, 
         detail("subscribe", topics=[{"match": "(", "match_type": "urlpattern"}]),
         detail("subscribe", topics=[{"match": f"/{n}"} for n in range(tokens.MATCHERS_MAX + 1)]),
         detail("administer", topics=[{"match": "("}, {}]),
+        detail("subscribe", payload=None),
+        detail("subscribe", payload=[{"x": 1}]),
+        detail("publish", payload="x"),
+        detail("administer", payload=1),
         {"type": tokens.DETAIL_TYPE, "actions": "subscribe", "topics": [{"match": "/a"}]},
         {"type": tokens.DETAIL_TYPE, "actions": ["subscribe", 1], "topics": [{"match": "/a"}]},
         {"type": tokens.DETAIL_TYPE, "topics": [{"match": "/a"}]},

@@ -53,6 +53,28 @@ def test_a_topic_written_in_another_way_has_one_that_it_means(text: str, topic: 
     assert canonical(topic) == topic
 
 
+@pytest.mark.parametrize(
+    ("template", "topic", "wanted"),
+    [
+        ("/catalog/checks/{node}/service:web", "/catalog/checks/agent-1/service%3Aweb", True),
+        ("/catalog/checks/{node}/service%3aweb", "/catalog/checks/agent-1/service%3Aweb", True),
+        ("/catalog/checks/{node}/service:web", "/catalog/checks/agent-1/service%3Adb", False),
+        ("/catalog/checks/agent:1/{id}", "/catalog/checks/agent%3A1/serfHealth", True),
+        ("/catalog/nodes/w%65b-{n}", "/catalog/nodes/web-1", True),
+        ("/catalog/{kind}/a:b", "/catalog/services/a%3Ab", True),
+        ("/catalog/{kind}/{a", "/catalog/services/%7Ba", False),
+        ("/books/{id}/a:b", "/books/1/a%3Ab", False),
+        ("/books/{id}/a:b", "/books/1/a:b", True),
+    ],
+)
+def test_what_a_template_says_between_its_variables_may_be_written_in_another_way(
+    template: str, topic: str, wanted: bool
+) -> None:
+    matcher = legacy(template)
+    assert matcher.matches(topic) is wanted
+    assert matcher.text == template, "as it was asked for"
+
+
 @given(NAMES, NAMES)
 def test_every_name_is_read_back_from_its_topic(name: str, id: str) -> None:
     assert parse(service_topic(name)) == Topic("service", name)

@@ -15,9 +15,10 @@ from tests.harness.handmade import make
 from tests.harness.scripted_http import refusing_address
 from tests.harness.sse_server import Peer, SseServer
 
+from callboard.chassis.findings import Finding, Grade
 from callboard.events.encoder import block
 from callboard.hub.commands import doctor, findings
-from callboard.hub.commands.findings import Finding, Grade, Watched
+from callboard.hub.commands.findings import Watched
 from callboard.pki.contexts import server_context
 
 SSE = {"content-type": "text/event-stream"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tests.harness import sse_server
@@ -61,6 +62,22 @@ def test_sub_says_how_far_back() -> None:
         assert sub.run(["-hub", hub.url, "-id", "#a.7", "a"], {}) == 0
     assert hub.asked[0].query == {"since": "10m", "last": "3", "beat": "5"}
     assert hub.asked[1].headers["last-event-id"] == "#a.7"
+
+
+def test_sub_ends_after_as_many_events_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    gap = block(b'{"lost":3}', id="#a.5", type="hub.gap")
+    events = [block(b"%d" % n, id=f"#a.{n}") for n in range(6, 10)]
+    with SseServer(sse_server.stream(HELLO, gap, *events, stay=True)) as hub:
+        assert sub.run(["-hub", hub.url, "-count", "3", "a"], {}) == 0
+    assert capsys.readouterr().out == "6\n7\n8\n"
+
+
+@pytest.mark.parametrize("verb", [sub, tail])
+def test_an_option_behind_a_topic_is_told(
+    verb: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verb.run(["builds", "-hub", "http://127.0.0.1:1"], {}) == 1
+    assert "options come before topics: -hub" in capsys.readouterr().err
 
 
 def test_sub_prints_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

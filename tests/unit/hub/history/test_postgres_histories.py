@@ -12,11 +12,11 @@ from tests.harness.eventually import eventually
 from tests.harness.histories import Clock, publishing
 from tests.harness.postgres import PostgresServer, serving
 
-from callboard.hub.cursor import Cursor, parse
+from callboard.hub.cursor import Cursor, Place, parse
 from callboard.hub.event import Publication, Update
 from callboard.hub.history.postgres import PostgresStore
 from callboard.hub.history.ring import Ring
-from callboard.hub.history.store import Retention
+from callboard.hub.history.store import Bound, Retention
 from callboard.hub.history.stored import StoredHistory
 from callboard.hub.ports import HistoryBusy
 
@@ -33,12 +33,15 @@ def server() -> Iterator[PostgresServer]:
 
 
 @asynccontextmanager
-async def history(url: str, ring: Ring | None = None) -> AsyncIterator[StoredHistory]:
+async def history(
+    url: str, ring: Ring | None = None, retention: Retention | None = None
+) -> AsyncIterator[StoredHistory]:
     """A hub's history."""
     reasons: list[str] = []
+    retention = retention or Retention()
     made = StoredHistory(
-        PostgresStore(url, Retention()),
-        Retention(),
+        PostgresStore(url, retention),
+        retention,
         clock=Clock(),
         fatal=reasons.append,
         ring=ring,
@@ -119,12 +122,42 @@ async def test_what_is_purged_at_one_hub_is_forgotten_at_both(server: PostgresSe
             await publish(first, text)
         await eventually(lambda: second.head == 2)
         assert await first.purge("/t") == 2
-        assert first.recent(0, LARGE) == ()
-        await eventually(lambda: second.recent(0, LARGE) == ())
+        assert not first.recent(0, LARGE)
+        await eventually(lambda: not second.recent(0, LARGE))
         await publish(second, "c")
         assert await following(second, Cursor(earliest=True)) == ["c"]
         await eventually(lambda: first.head == 3)
         assert await following(first, Cursor(earliest=True)) == ["c"]
+
+
+async def test_what_one_hub_trims_is_forgotten_at_both(server: PostgresServer) -> None:
+    url = server.database()
+    few = Retention(Bound(count=2))
+    async with history(url) as first, history(url, retention=few) as second:
+        for number in range(5):
+            update = await publish(first, f"{number}")
+        await eventually(lambda: second.head == 5)
+        await second.trim()
+        for at in (first, second):
+            await eventually(lambda at=at: at.oldest == 4)  # type: ignore[misc]
+            assert [u.data for u in at.recent(0, LARGE) or ()] == [b"3", b"4"]
+            assert (await at.locate(Cursor(Place(update.epoch, 1)))).gap is not None
+            assert await following(at, Cursor(earliest=True)) == ["3", "4"]
+
+
+async def test_memory_keeps_what_a_hub_put_under_a_prefix_that_it_knows(
+    server: PostgresServer,
+) -> None:
+    url = server.database()
+    other = Retention(Bound(), {"/t": Bound(count=2)})
+    async with history(url) as first, history(url, retention=other) as second:
+        for number in range(5):
+            await publish(first, f"{number}")
+        await eventually(lambda: second.head == 5)
+        await second.trim()
+        kept = await second.read(0, LARGE)
+        assert [u.offset for u in second.recent(0, LARGE) or ()] == [u.offset for u in kept]
+        assert len(kept) == 5
 
 
 async def test_readers_keep_what_memory_has_while_the_server_is_away(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.harness.eventually import eventually
-from tests.harness.histories import Beginning, Clock, Exact, Wants, running, wants
+from tests.harness.histories import Beginning, Clock, Exact, Running, Wants, running, wants
 
 from callboard.hub.cursor import Cursor, Place
+from callboard.hub.event import Update
 from callboard.hub.history.ring import Ring
 from callboard.hub.history.store import Acknowledge, Bound, Retention
 
 PREFIXES = Retention(
     Bound(count=100), {"stats/": Bound(count=3), "stats/cpu/": Bound(count=5), "log/": Bound()}
 )
+
+
+def in_memory(one: Running, after: int = 0) -> list[int]:
+    """The offsets that readers get from memory."""
+    return [update.offset for update in one.history.recent(after, 1 << 30) or ()]
 
 
 def test_the_longest_prefix_is_a_topics_own() -> None:
@@ -118,13 +125,95 @@ async def test_a_hole_is_no_gap_for_readers_of_other_topics(tmp_path: Path) -> N
         assert gap.lost is None
 
 
-async def test_memory_that_still_has_all_is_no_gap(tmp_path: Path) -> None:
+async def test_memory_serves_what_is_kept_and_a_gap_is_told(tmp_path: Path) -> None:
     async with running(tmp_path / "h", retention=Retention(Bound(count=1))) as one:
         await one.publish_all([("x", "t")] * 20)
         await one.trim()
         found = await one.history.locate(Cursor(Place(one.history.epoch, 3)), wants("t"))
-        assert found.gap is None
-        assert len(one.history.recent(3, 1 << 20) or ()) == 17
+        assert found.gap is not None
+        assert found.gap.lost == 16
+        assert in_memory(one, 3) == [20]
+
+
+async def test_memory_forgets_what_is_too_old_whatever_it_has_room_for(tmp_path: Path) -> None:
+    clock = Clock()
+    retention = Retention(Bound(), {"age/": Bound(age_s=2)})
+    async with running(tmp_path / "h", retention=retention, clock=clock) as one:
+        await one.publish_all([("x", "age/1"), ("x", "age/2")])
+        clock.now += 3
+        # by the history's own task
+        await eventually(lambda: one.history.recent(0, 1 << 20) is None)
+        assert await one.all() == []
+        assert (await one.history.locate(Cursor(earliest=True))).after == 2
+        assert await one.history.since(0) == 2
+        assert await one.history.last(10, wants("age/1")) == 2
+        assert await one.history.last(10, Wants((Beginning("age/"),))) == 2
+        found = await one.history.locate(Cursor(Place(one.history.epoch, 1)), wants("age/2"))
+        assert found.gap is not None
+        await one.publish_all([("y", "age/1"), ("y", "other")])
+        assert in_memory(one) == [3, 4]
+        clock.now += 3
+        await eventually(lambda: in_memory(one) == [4])
+        assert await one.history.since(0) == 3
+        assert await one.history.last(10, Wants((Beginning(""),))) == 3
+
+
+async def test_memory_forgets_by_count_and_prefix_what_the_store_does(tmp_path: Path) -> None:
+    async with running(tmp_path / "h", retention=PREFIXES) as one:
+        topics = ["stats/mem", "stats/cpu/1", "log/x stats/mem", "other"]
+        for _ in range(3):
+            await one.publish_all([(f"{n}", topics[n % 4]) for n in range(480)])
+            await one.trim()
+            kept = [update.offset for update in await one.all()]
+            assert in_memory(one) == kept
+            assert one.history.ring.bytes == sum(update.size for update in await one.all())
+        template = Wants((Beginning("stats/c"),))
+        exact = await one.history.last(100, wants("stats/cpu/1"))
+        assert await one.history.last(100, template) == exact == 1440 - 3 - 4 * 4
+
+
+async def test_memory_forgets_by_bytes(tmp_path: Path) -> None:
+    async with running(tmp_path / "h") as one:
+        size = (await one.publish("x" * 100)).size
+    async with running(tmp_path / "h", retention=Retention(Bound(bytes=10 * size))) as one:
+        await one.publish_all([("x" * 100, "t")] * 50)
+        await one.trim()
+        assert in_memory(one) == list(range(42, 52))
+        assert one.history.ring.bytes == 10 * size
+
+
+async def test_what_is_not_written_yet_stays_in_memory_whatever_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = Retention(Bound(count=2))
+    async with running(tmp_path / "h", Acknowledge.MEMORY, retention) as one:
+        await one.publish_all([("x", "t")] * 10)
+        await one.history._flushed()
+        with monkeypatch.context() as patch:
+            may_write = asyncio.Event()
+            write = one.store.write
+
+            async def later(batch: Sequence[tuple[Update, str]]) -> None:
+                await may_write.wait()
+                await write(batch)
+
+            patch.setattr(one.store, "write", later)
+            await one.publish_all([("x", "t")] * 10)
+            await one.trim()
+            assert in_memory(one) == list(range(9, 21))
+            may_write.set()
+            await one.history._flushed()
+            await one.trim()
+            assert in_memory(one) == [19, 20]
+
+
+async def test_what_was_purged_at_the_end_is_not_waited_for_in_memory(tmp_path: Path) -> None:
+    async with running(tmp_path / "h") as one:
+        await one.publish_all([("x", "t"), ("x", "gone"), ("x", "gone")])
+        await one.history.purge("gone")
+        assert one.history.recent(1, 1 << 20) is None
+        assert await one.history.read(1, 1 << 20) == []
+        assert one.history.recent(3, 1 << 20) == ()
 
 
 async def test_an_update_that_is_trimmed_counts_for_all_its_topics(tmp_path: Path) -> None:

@@ -77,6 +77,62 @@ def test_a_hole_is_stepped_over() -> None:
     assert ring.first == 1
 
 
+def test_what_a_store_has_trimmed_is_taken_out_by_prefix() -> None:
+    ring = Ring()
+    ring.begin([], 1)
+    ring.add([update(n, topic="ab"[n % 2], size=n) for n in range(1, 11)])
+    ring.forget_trimmed({"": 5, "b": 0})
+    assert offsets(ring.after(0, 1 << 20)) == [1, 3, 5, 6, 7, 8, 9, 10]
+    ring.forget_trimmed({"": 5, "b": 8})
+    assert offsets(ring.after(0, 1 << 20)) == [6, 8, 9, 10]
+    assert ring.bytes == sum(update(n, size=n).size for n in (6, 8, 9, 10))
+    assert offsets(ring.after(6, update(8, size=8).size)) == [8]
+    ring.forget_trimmed({"": 11, "b": 11})
+    assert (len(ring), ring.bytes, ring.first) == (0, 0, 1)
+    ring.add([update(11, topic="b")])
+    assert offsets(ring.after(0, 1 << 20)) == [11]
+
+
+def test_what_was_trimmed_before_memory_had_it_is_taken_out_too() -> None:
+    ring = Ring()
+    ring.begin([], 1)
+    ring.add([update(1)])
+    ring.forget_trimmed({"": 4})
+    ring.add([update(n) for n in range(2, 6)])
+    ring.forget_trimmed({"": 4})
+    assert offsets(ring.after(0, 1 << 20)) == [4, 5]
+
+
+@given(st.lists(st.integers(0, 3), max_size=40), st.integers(2, 30), st.randoms())
+def test_memory_is_what_is_kept_whatever_is_trimmed(
+    steps: list[int], count_max: int, rng: random.Random
+) -> None:
+    ring = Ring(count_max=count_max)
+    ring.begin([], 1)
+    everything: list[Update] = []
+    kept = {"": 1, "a": 1, "ab": 1}
+    for step in steps:
+        if step:
+            names = [rng.choice(["a", "ab", "c"]) for _ in range(step)]
+            new = [
+                update(len(everything) + n, topic=name, size=rng.randint(0, 99))
+                for n, name in enumerate(names, start=1)
+            ]
+            everything += new
+            ring.add(new)
+        else:
+            prefix = rng.choice(list(kept))
+            kept[prefix] = rng.randint(kept[prefix], len(everything) + 1)
+            ring.forget_trimmed(kept)
+        if not step:
+            prefixes = {"a": "a", "ab": "ab", "c": ""}
+            there = [
+                u for u in everything if u.offset >= max(kept[prefixes[u.topics[0]]], ring.first)
+            ]
+            assert list(ring.after(ring.first - 1, 1 << 30) or ()) == there
+            assert ring.bytes == sum(u.size for u in there)
+
+
 def test_what_memory_lets_go_of_is_held_no_longer() -> None:
     ring = Ring(count_max=3)
     ring.begin([], 1)

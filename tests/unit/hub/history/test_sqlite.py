@@ -8,15 +8,18 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.harness.eventually import eventually
 from tests.harness.histories import Clock, left_behind, publishing, running
 
 from callboard.hub.cursor import Cursor, Place
-from callboard.hub.event import Publication
+from callboard.hub.event import Publication, Update
+from callboard.hub.history import intake
 from callboard.hub.history import mark as marks
 from callboard.hub.history.intake import WAITING_BYTES_MAX, WAITING_MAX
 from callboard.hub.history.sqlite import SqliteStore
@@ -332,3 +335,38 @@ def test_a_mark_is_read_as_it_was_written(mark: marks.Mark) -> None:
     with tempfile.TemporaryDirectory() as folder:
         marks.write(Path(folder) / "mark", mark)
         assert marks.read(Path(folder) / "mark") == mark
+
+
+async def test_in_memory_mode_publications_of_a_moment_are_written_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "h", Acknowledge.MEMORY) as one:
+        batches: list[int] = []
+        write = one.store.write
+
+        async def counted(batch: Sequence[tuple[Update, str]]) -> None:
+            batches.append(len(batch))
+            await write(batch)
+
+        monkeypatch.setattr(one.store, "write", counted)
+        monkeypatch.setattr(intake, "GATHER_S", 3600.0)
+        await one.publish("0")
+        await eventually(lambda: one.history.waiting == 0)
+        for number in range(1, 5):
+            await one.publish(f"{number}")
+            await asyncio.sleep(0)  # (whoever commits has its turn)
+        assert await one.data() == [f"{number}" for number in range(5)]
+        assert batches == [1, 4]
+
+
+async def test_in_memory_mode_nobody_waits_for_a_moment_that_is_not_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "GATHER_S", 3600.0)
+    async with running(tmp_path / "h", Acknowledge.MEMORY) as one:
+        for number in range(5):
+            await one.publish(f"{number}")
+            assert len(await one.all()) == number + 1
+        await one.publish("at the end")
+    async with running(tmp_path / "h", Acknowledge.MEMORY) as again:
+        assert (await again.data())[-1] == "at the end"

@@ -14,6 +14,7 @@ from callboard.hub.matching.grants import TokenGrants
 from callboard.hub.matching.index import Index
 from callboard.hub.matching.matchers import Pattern, everything, exact, legacy, urlpattern
 from callboard.hub.matching.selectors import selector
+from callboard.hub.matching.urls import HUB_URL
 from callboard.hub.ports import Matcher, Selector
 
 MATCHERS: list[Matcher] = [
@@ -33,6 +34,7 @@ MATCHERS: list[Matcher] = [
     urlpattern("*://example.com/:x"),
     urlpattern("https://example.com/*"),
     urlpattern("http{s}?://example.com/a"),
+    urlpattern("http://localhost:8800/:x/*"),
     urlpattern("urn\\:*"),
     urlpattern("/catalog/services/:name"),
     legacy("/catalog/{kind}/{name}"),
@@ -45,6 +47,7 @@ TOPICS = [
     "https://example.com/a",
     "http://example.com/a",
     "https://example.com/a/../b",
+    "http://localhost:8800/a/b",
     "urn:a",
     "http://[bad",
     "/x",
@@ -136,6 +139,17 @@ def test_a_topic_never_seen_costs_the_patterns_of_its_bucket_only(
     monkeypatch.setattr(Pattern, "matches", counted)
     assert len(index.find(("/group-7/never-seen",), False)) == 1
     assert asked == ["/group-7/:x"]
+
+
+def test_an_index_finds_by_the_url_of_its_own_hub() -> None:
+    base = "https://hub.example/.well-known/mercure"
+    index, relative = Index(base), selector([urlpattern("/a/:x", base)])
+    absolute = selector([urlpattern("https://hub.example/a/:x", base)])
+    index.add(relative)
+    index.add(absolute)
+    for topic in ("/a/b", "https://hub.example/a/b"):
+        assert set(index.find((topic,), False)) == {relative, absolute}
+    assert not index.find((f"{HUB_URL}/../../a/b",), False)
 
 
 def test_what_was_found_is_kept_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

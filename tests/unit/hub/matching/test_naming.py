@@ -120,6 +120,31 @@ def test_topics_that_are_the_hubs_are_refused(topic: str) -> None:
 @pytest.mark.parametrize(
     "topic",
     [
+        "mercure/subscriptions/exact/a/b",
+        "/farm/.well-known/mercure/x",
+        "https://elsewhere.example.com/farm/.well-known/mercure",
+        "/.well-known/mercure/subscriptions",
+        "/catalog/services/web",
+        "../../catalog/x",
+    ],
+)
+def test_topics_of_a_hub_behind_a_prefix_are_its_own_with_and_without_it(topic: str) -> None:
+    with pytest.raises(Refused) as refused:
+        publication([topic], b"", base="https://hub.example/farm/.well-known/mercure")
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("base", ["https://hub.example", "https://hub.example/farm"])
+def test_a_hub_that_is_known_by_another_path_has_its_usual_one_to_itself(base: str) -> None:
+    for topic in ("/a", "/farm/a", "a"):
+        assert publication([topic], b"", base=base).topics == (topic,)
+    with pytest.raises(Refused):
+        publication(["/.well-known/mercure/x"], b"", base=base)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
         "/.well-known/mercurey",
         "/.well-known",
         "https://shop.example.com/catalog/shoes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from hypothesis import given
@@ -57,6 +57,23 @@ def test_relative_patterns_and_topics_have_the_hubs_url_as_their_base() -> None:
             assert urlpattern(pattern).matches(topic)
         assert not urlpattern(pattern).matches("https://other.example.com/builds/1")
     assert urlpattern("mercure/subscriptions/*").matches(f"{HUB_PATH}/subscriptions/x")
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "https://hub.example/.well-known/mercure",
+        "http://[::1]:8800/.well-known/mercure",
+        "https://hub.example/a(b)*:c/.well-known/mercure?d=1",
+    ],
+)
+def test_each_hub_has_its_own_base(base: str) -> None:
+    absolute = urljoin(base, "/books/1")
+    assert urlpattern("/books/:id", base).matches(absolute)
+    assert urlpattern("/books/:id", base).matches("/books/1")
+    assert urlpattern("books/:id", base).matches(urljoin(base, "books/1"))
+    assert not urlpattern("/books/:id", "https://other.example").matches(absolute)
+    assert urlpattern("/books/:id", base) != urlpattern("/books/:id", "https://other.example")
 
 
 def test_a_topic_that_is_no_text_matches_nothing() -> None:

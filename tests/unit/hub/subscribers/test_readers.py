@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 from tests.harness.eventually import eventually
@@ -38,10 +39,11 @@ class Stand:
         catalog: MemoryCatalog | None = None,
         times: Times | None = None,
         limits: ReaderLimits | None = None,
+        wheel: TimerWheel | None = None,
     ) -> None:
         self.history = MemoryHistory(ring)
         self.catalog = catalog
-        self.wheel = TimerWheel(asyncio.get_running_loop())
+        self.wheel = wheel if wheel is not None else TimerWheel(asyncio.get_running_loop())
         self.readers = Readers(
             self.history,
             catalog,
@@ -218,6 +220,24 @@ async def test_what_was_trimmed_while_a_reader_lagged_is_told_as_a_gap() -> None
     await stand.readers.stop()
 
 
+async def test_what_was_taken_out_of_memory_while_a_reader_lagged_is_told_as_a_gap() -> None:
+    stand = Stand()
+    pipe = await stand.open(topics("/a"), pipe=Pipe(room=100))
+    texts = [f"{number}".zfill(50_000) for number in range(20)]
+    for text in texts:
+        stand.history.publish("/a", text.encode())
+    await eventually(lambda: pipe.full)
+    seen = len(pipe.messages())
+    assert 0 < seen < 10
+    stand.history.thinned = 15
+    pipe.take(1 << 30)
+    await eventually(lambda: pipe.messages()[-1:] == texts[-1:])
+    (gap,) = [json.loads(each.data) for each in pipe.events() if each.type == "hub.gap"]
+    assert gap["lost"] == 15 - seen
+    assert stand.history.reads == 0, "all of it came from memory"
+    await stand.readers.stop()
+
+
 async def test_a_reader_that_stands_still_keeps_its_cursor_only(stand: Stand) -> None:
     pipe = await stand.open(topics("/a"), pipe=Pipe(room=1000))
     for _ in range(200):
@@ -229,6 +249,20 @@ async def test_a_reader_that_stands_still_keeps_its_cursor_only(stand: Stand) ->
     pipe.take(1 << 30)
     await eventually(lambda: len(pipe.messages()) == 200)
     assert stand.readers.lag() == (0, 0)
+
+
+async def test_a_reader_that_resumes_from_the_store_and_stands_still_has_one_page() -> None:
+    stand = Stand(ring=5)
+    for _ in range(1000):
+        stand.history.publish("/a", b"x" * 1000)
+    pipe = await stand.open(topics("/a"), "#e1.0", pipe=Pipe(room=1000))
+    await eventually(lambda: pipe.full)
+    await asyncio.sleep(0)
+    assert stand.history.reads == 1
+    assert 64 * 1024 < len(pipe.sent) < 128 * 1024  # of 256 KiB as the history counts
+    pipe.take(1 << 30)
+    await eventually(lambda: len(pipe.messages()) == 1000)
+    await stand.readers.stop()
 
 
 async def test_a_reader_that_takes_nothing_for_too_long_is_cut() -> None:
@@ -285,6 +319,54 @@ async def test_the_end_of_a_token_is_announced_and_kept(stand: Stand) -> None:
     assert first["reason"] == last["reason"] == "token"
     assert (first["ends_in"] > 0, last["ends_in"]) == (True, 0)
     assert not later.closed
+
+
+class HandClock:
+    """The part of an event loop that a timer wheel needs; time passes when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._calls: list[tuple[float, asyncio.TimerHandle]] = []
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_at(self, when_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        handle = asyncio.TimerHandle(when_s, callback, (), loop)
+        self._calls.append((when_s, handle))
+        return handle
+
+    def pass_until(self, when_s: float) -> None:
+        while due := [each for each in self._calls if each[0] <= when_s]:
+            call = min(due, key=lambda each: each[0])
+            self._calls.remove(call)
+            self.now_s = max(self.now_s, call[0])
+            if not call[1].cancelled():
+                call[1]._run()
+        self.now_s = when_s
+
+
+async def test_the_end_of_a_token_is_announced_half_a_minute_before() -> None:
+    clock = HandClock()
+    stand = Stand(wheel=TimerWheel(cast("asyncio.AbstractEventLoop", clock)))
+    token = Rights(expires_at=WALL_S + 100)
+    pipes = [await stand.open(topics("/a"), rights=token) for _ in range(20)]
+
+    def announced() -> list[float]:
+        events = [each for pipe in pipes for each in pipe.events()]
+        return [json.loads(each.data)["ends_in"] for each in events if each.type == "hub.bye"]
+
+    clock.pass_until(59.9)
+    assert not announced()
+    clock.pass_until(70.1)
+    assert len(announced()) == len(pipes)
+    assert all(30 <= ends_in <= 40 for ends_in in announced())
+    clock.pass_until(99.9)
+    assert not any(pipe.closed for pipe in pipes)
+    clock.pass_until(100.1)
+    assert all(pipe.closed for pipe in pipes)
+    await stand.readers.stop()
 
 
 async def test_beats_tell_the_cursor_and_the_age_of_the_catalog() -> None:
