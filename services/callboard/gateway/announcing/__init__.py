@@ -1,0 +1,1 @@
+"""Media events, and how they get to a hub."""

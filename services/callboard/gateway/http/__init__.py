@@ -1,0 +1,1 @@
+"""WHEP, WHIP and what there is to know of streams, over HTTP."""

@@ -1,0 +1,1 @@
+"""The streaming part of Janus' API, over HTTP long polls and WebSockets."""

@@ -1,0 +1,1 @@
+"""The transport to one browser: ICE-lite, DTLS and SRTP joined."""

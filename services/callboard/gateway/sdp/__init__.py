@@ -1,0 +1,1 @@
+"""Session descriptions (RFC 8866): browsers' offers, answers to them, ICE fragments. Pure."""

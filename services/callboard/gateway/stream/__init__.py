@@ -1,0 +1,1 @@
+"""What a stream is made of, track by track: ingest, ring, GOP cache, keyframe requests. Pure."""

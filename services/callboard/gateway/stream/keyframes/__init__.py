@@ -1,0 +1,1 @@
+"""Where keyframes begin, one module per codec. Payloads come from outside: nothing here raises."""
