@@ -1,0 +1,147 @@
+"""What pipelines are made of, as gst-launch writes it. Pure.
+
+In every one the payloaders are named `video` and `audio`; `running` joins them to rtpbin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from callboard.media.streams import AUDIO, VIDEO, Track
+from callboard.sidecar.pipeline.picture import HEIGHT, RATE, WIDTH
+
+VIDEO_PAYLOAD_TYPE, AUDIO_PAYLOAD_TYPE = 96, 111
+VIDEO_BITS_PER_SECOND, AUDIO_BITS_PER_SECOND = 900_000, 32_000
+KEYFRAME_FRAMES = 2 * RATE
+"""Between two keyframes, at most."""
+PACKET_BYTES_MAX = 1200
+"""Of a packet of RTP, headers included: it fits where a path carries 1,280 octets."""
+PICTURE = "picture"
+"""The element that takes the test pattern's frames."""
+
+VP8 = Track(VIDEO, VIDEO, "VP8", 90_000, VIDEO_PAYLOAD_TYPE)
+OPUS = Track(AUDIO, AUDIO, "opus", 48_000, AUDIO_PAYLOAD_TYPE, channels=2)
+
+PAYLOADERS: Mapping[str, Track] = {
+    "rtpvp8pay": VP8,
+    "rtpvp9pay": Track(VIDEO, VIDEO, "VP9", 90_000, VIDEO_PAYLOAD_TYPE),
+    "rtph264pay": Track(
+        VIDEO, VIDEO, "H264", 90_000, VIDEO_PAYLOAD_TYPE, parameters={"packetization-mode": "1"}
+    ),
+    "rtph265pay": Track(VIDEO, VIDEO, "H265", 90_000, VIDEO_PAYLOAD_TYPE),
+    "rtpav1pay": Track(VIDEO, VIDEO, "AV1", 90_000, VIDEO_PAYLOAD_TYPE),
+    "rtpopuspay": OPUS,
+    "rtppcmupay": Track(AUDIO, AUDIO, "PCMU", 8_000, 0),
+    "rtppcmapay": Track(AUDIO, AUDIO, "PCMA", 8_000, 8),
+}
+"""What the payloaders of GStreamer make; the payload type is each one's own."""
+
+_RAW_VIDEO = f"video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={RATE}/1"
+_RAW_AUDIO = "audio/x-raw,rate=48000,channels=2"
+
+ENCODE_VP8 = (
+    f"vp8enc deadline=1 cpu-used=8 target-bitrate={VIDEO_BITS_PER_SECOND} end-usage=cbr "
+    f"keyframe-max-dist={KEYFRAME_FRAMES} error-resilient=partitions "
+    f"! rtpvp8pay name={VIDEO} pt={VIDEO_PAYLOAD_TYPE} mtu={PACKET_BYTES_MAX} picture-id-mode=2"
+)
+ENCODE_OPUS = (
+    f"opusenc frame-size=20 bitrate={AUDIO_BITS_PER_SECOND} "
+    f"! rtpopuspay name={AUDIO} pt={AUDIO_PAYLOAD_TYPE} mtu={PACKET_BYTES_MAX}"
+)
+
+TEST = (
+    f"appsrc name={PICTURE} is-live=true format=time max-buffers=2 leaky-type=downstream "
+    f"caps={_RAW_VIDEO} ! queue max-size-buffers=2 leaky=downstream ! {ENCODE_VP8} "
+    # a beep of 100 ms at the begin of each second
+    "audiotestsrc is-live=true samplesperbuffer=960 wave=ticks freq=1000 volume=0.4 "
+    f"sine-periods-per-tick=100 tick-interval=1000000000 ! {_RAW_AUDIO} ! queue ! {ENCODE_OPUS}"
+)
+"""The test pattern; who runs it pushes the frames of `picture` into PICTURE, which drops the oldest
+when the encoder is too slow."""
+
+FILE_PAYLOADERS: Mapping[str, str] = {
+    "video/x-vp8": f"rtpvp8pay name={VIDEO} pt={VIDEO_PAYLOAD_TYPE} picture-id-mode=2",
+    "video/x-vp9": f"rtpvp9pay name={VIDEO} pt={VIDEO_PAYLOAD_TYPE} picture-id-mode=2",
+    "video/x-h264": (
+        f"h264parse ! rtph264pay name={VIDEO} pt={VIDEO_PAYLOAD_TYPE} config-interval=-1 "
+        "aggregate-mode=zero-latency"
+    ),
+    "audio/x-opus": f"rtpopuspay name={AUDIO} pt={AUDIO_PAYLOAD_TYPE}",
+}
+"""What is sent of a file as it is, by its media type."""
+
+DEMUXERS: Mapping[str, str] = {
+    "video/webm": "matroskademux",
+    "audio/webm": "matroskademux",
+    "video/x-matroska": "matroskademux",
+    "audio/x-matroska": "matroskademux",
+    "video/quicktime": "qtdemux",
+    "audio/x-m4a": "qtdemux",
+    "application/x-3gp": "qtdemux",
+}
+"""By the media type of a file."""
+
+_DECODE = "decodebin"
+_RAW_FILE_VIDEO = "videoconvert ! video/x-raw,format=I420"
+_RAW_FILE_AUDIO = f"audioconvert ! audioresample ! {_RAW_AUDIO}"
+
+
+def file_pipeline(path: str, container: str, codecs: Iterable[tuple[str, bool]]) -> str:
+    """Tracks of a file whose media type is one of DEMUXERS, each of another media type; one that
+    WebRTC does not know, or whose pictures are reordered (True), is encoded anew."""
+    place = path.replace("\\", "\\\\").replace('"', '\\"')
+    tracks = (f"demux. ! {codec} ! queue ! {_sent(codec, reorders)}" for codec, reorders in codecs)
+    return " ".join((f'filesrc location="{place}" ! {DEMUXERS[container]} name=demux', *tracks))
+
+
+def _sent(codec: str, reorders: bool) -> str:
+    payloader = FILE_PAYLOADERS.get(codec)
+    if payloader is not None and not reorders:
+        return f"{payloader} mtu={PACKET_BYTES_MAX}"
+    if codec.startswith("video/") or codec.startswith("image/"):
+        return f"{_DECODE} ! {_RAW_FILE_VIDEO} ! {ENCODE_VP8}"
+    return f"{_DECODE} ! {_RAW_FILE_AUDIO} ! {ENCODE_OPUS}"
+
+
+_SMALL = f"mtu={PACKET_BYTES_MAX}"
+CAMERA_VIDEO: Mapping[str, str] = {
+    "H264": f"rtph264depay ! {FILE_PAYLOADERS['video/x-h264']} {_SMALL}",
+    "VP8": f"rtpvp8depay ! {FILE_PAYLOADERS['video/x-vp8']} {_SMALL}",
+    "VP9": f"rtpvp9depay ! {FILE_PAYLOADERS['video/x-vp9']} {_SMALL}",
+    "H265": f"rtph265depay ! h265parse ! rtph265pay name={VIDEO} pt={VIDEO_PAYLOAD_TYPE} "
+    f"config-interval=-1 {_SMALL}",
+}
+"""What becomes of a network camera's picture, by its encoding name in RTP."""
+CAMERA_AUDIO: Mapping[str, str] = {
+    "PCMU": f"rtppcmudepay ! rtppcmupay name={AUDIO} pt=0 {_SMALL}",
+    "PCMA": f"rtppcmadepay ! rtppcmapay name={AUDIO} pt=8 {_SMALL}",
+    "OPUS": f"rtpopusdepay ! opusparse ! {FILE_PAYLOADERS['audio/x-opus']} {_SMALL}",
+    "MPEG4-GENERIC": f"rtpmp4gdepay ! {_DECODE} ! {_RAW_FILE_AUDIO} ! {ENCODE_OPUS}",
+}
+"""The same of its sound; MPEG4-GENERIC is AAC."""
+CAMERA_BUFFER_MS = 100
+CAMERA_TIMEOUT_US = 5_000_000
+
+
+def rtsp_pipeline(url: str, video: str, audio: str) -> str:
+    """What a network camera sends, asked for by RTSP over TCP (RFC 7826, RFC 2326). `video` and
+    `audio` are keys of the tables above, "" for none."""
+    place = url.replace("\\", "\\\\").replace('"', '\\"')
+    parts = [
+        f'rtspsrc name=camera location="{place}" protocols=tcp latency={CAMERA_BUFFER_MS} '
+        f"tcp-timeout={CAMERA_TIMEOUT_US}"
+    ]
+    for kind, codec, table in ((VIDEO, video, CAMERA_VIDEO), (AUDIO, audio, CAMERA_AUDIO)):
+        if codec:
+            wanted = f"application/x-rtp,media={kind},encoding-name={codec}"
+            parts.append(f"camera. ! {wanted} ! queue ! {table[codec]}")
+    return " ".join(parts)
+
+
+def camera_pipeline(device: str) -> str:
+    """A camera of this machine (V4L2)."""
+    place = device.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'v4l2src device="{place}" ! decodebin ! {_RAW_FILE_VIDEO} '
+        f"! queue max-size-buffers=2 leaky=downstream ! {ENCODE_VP8}"
+    )

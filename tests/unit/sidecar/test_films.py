@@ -1,0 +1,230 @@
+"""Films: files that are played for each viewer from their beginning, and steered by it; files that
+have to be encoded anew."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.harness.capabilities import require
+from tests.harness.eventually import eventually_sync
+from tests.unit.sidecar.sidecar_process import (
+    VIDEO_RATE,
+    Receiver,
+    Sidecar,
+    begins_keyframe,
+    running,
+)
+
+from callboard.media import rtp
+from callboard.media.rtp import RtpPacket
+from callboard.sidecar.pipeline.reordering import may_reorder
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 8
+PICTURE = (
+    f"videotestsrc num-buffers={25 * SECONDS} ! video/x-raw,width=160,height=120,framerate=25/1"
+)
+SOUND = (
+    f"audiotestsrc num-buffers={50 * SECONDS} samplesperbuffer=960 "
+    "! audio/x-raw,rate=48000,channels=2"
+)
+VP8 = f"{PICTURE} ! vp8enc deadline=1 keyframe-max-dist=25 ! queue ! m."
+OPUS = f"{SOUND} ! opusenc ! queue ! m."
+AAC = f"{SOUND} ! avenc_aac ! queue ! m."
+H264 = f"{PICTURE} ! x264enc key-int-max=25 speed-preset=ultrafast bframes={{}} ! h264parse ! m."
+
+
+def encode(muxer: str, path: Path, *tracks: str) -> None:
+    line = f"{muxer} name=m ! filesink location={path} {' '.join(tracks)}"
+    subprocess.run(["gst-launch-1.0", "-q", *line.split()], check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    require("gst-launch-1.0", "python3-gi")
+    folder = tmp_path_factory.mktemp("films")
+    encode("webmmux", folder / "film.webm", VP8, OPUS)
+    encode("mp4mux", folder / "plain.mp4", H264.format(0), AAC)
+    encode("mp4mux", folder / "reordered.mp4", H264.format(2), AAC)
+    streams = folder / "streams.toml"
+    streams.write_text(
+        '[[streams]]\nname = "loop"\nsource = "file"\npath = "film.webm"\non_demand = true\n'
+        + "".join(
+            f'[[streams]]\nname = "{path.split(".", maxsplit=1)[0]}"\nsource = "file"\n'
+            f'path = "{path}"\nper_viewer = true\n'
+            for path in ("film.webm", "plain.mp4", "reordered.mp4")
+        )
+    )
+    with running(folder, f"-streams={streams}") as made:
+        yield made
+
+
+@pytest.fixture
+def video() -> Iterator[Receiver]:
+    with Receiver() as made:
+        yield made
+
+
+@pytest.fixture
+def audio() -> Iterator[Receiver]:
+    with Receiver() as made:
+        yield made
+
+
+def steer(sidecar: Sidecar, lease: str, verb: str, body: object = None) -> dict[str, Any]:
+    reply = sidecar.ask("POST", f"/leases/{lease}/{verb}", body)
+    assert reply.status == 200, reply.body
+    told: dict[str, Any] = reply.json()
+    return told
+
+
+def progress(sidecar: Sidecar, lease: str) -> dict[str, Any]:
+    told: dict[str, Any] = sidecar.ask("PUT", f"/leases/{lease}").json()
+    return told
+
+
+def media(receiver: Receiver, for_s: float) -> list[RtpPacket]:
+    return [rtp.parse(data) for data in receiver.packets(for_s) if not rtp.is_rtcp(data)]
+
+
+def quiet(receiver: Receiver) -> bool:
+    """Whether no RTP comes any more."""
+    return not media(receiver, 0.5)
+
+
+def test_films_are_listed_as_made_for_each_viewer(sidecar: Sidecar) -> None:
+    listed = {each["name"]: each for each in sidecar.ask("GET", "/streams").json()["streams"]}
+    assert {name: each["per_viewer"] for name, each in listed.items()} == {
+        "loop": False, "film": True, "plain": True, "reordered": True,
+    }  # fmt: skip
+    codecs = {name: [track["codec"] for track in each["tracks"]] for name, each in listed.items()}
+    assert codecs["plain"] == ["H264", "opus"], "AAC is encoded anew"
+    assert codecs["reordered"] == ["VP8", "opus"], "B-frames are encoded anew"
+    assert not any(each["problem"] for each in listed.values())
+
+
+def test_each_viewer_begins_at_the_beginning(sidecar: Sidecar, video: Receiver) -> None:
+    first = sidecar.take("film", video=video)
+    eventually_sync(lambda: progress(sidecar, first)["position_s"] > 1.5, 10.0)
+    with Receiver() as other:
+        second = sidecar.take("film", video=other)
+        assert begins_keyframe(other.first_rtp())
+        assert progress(sidecar, second)["position_s"] < progress(sidecar, first)["position_s"] - 1
+        assert sidecar.ask("DELETE", f"/leases/{second}").status == 200
+        eventually_sync(lambda: quiet(other), 10.0)
+    assert not quiet(video)
+    assert sidecar.ask("DELETE", f"/leases/{first}").status == 200
+
+
+def test_a_film_is_paused_and_goes_on_as_one_source(
+    sidecar: Sidecar, video: Receiver, audio: Receiver
+) -> None:
+    lease = sidecar.take("film", video=video, audio=audio)
+    before = media(video, 1.5)
+    paused = steer(sidecar, lease, "pause")
+    assert paused["state"] == "paused" and paused["duration_s"] == pytest.approx(SECONDS, abs=0.5)
+    before += media(video, 0.3)
+    video.drain()
+    audio.drain()
+    assert quiet(video) and quiet(audio)
+    assert progress(sidecar, lease)["position_s"] == paused["position_s"]
+    started = steer(sidecar, lease, "start")
+    assert started["state"] == "playing"
+    after = media(video, 1.0)
+    assert {packet.ssrc for packet in (*before, *after)} == {before[0].ssrc}
+    assert begins_keyframe(after[0])
+    assert 0 < rtp.distance(after[0].sequence, before[-1].sequence, 16) < 20
+    apart_s = rtp.distance(after[0].timestamp, before[-1].timestamp, 32) / VIDEO_RATE
+    assert 0.4 < apart_s < 5.0, "timestamps go on with the time of day"
+    sidecar.ask("DELETE", f"/leases/{lease}")
+
+
+def test_one_goes_elsewhere_in_a_film_and_it_ends(sidecar: Sidecar, video: Receiver) -> None:
+    lease = sidecar.take("film", video=video)
+    video.first_rtp()
+    sought = steer(sidecar, lease, "seek", {"position_s": SECONDS - 1.5})
+    assert sought["state"] == "playing"
+    eventually_sync(lambda: progress(sidecar, lease)["position_s"] >= SECONDS - 2.5, 5.0)
+    eventually_sync(lambda: progress(sidecar, lease)["state"] == "ended", 10.0)
+    assert progress(sidecar, lease)["position_s"] == pytest.approx(SECONDS, abs=0.5)
+    video.drain()
+    assert quiet(video)
+    assert steer(sidecar, lease, "start")["position_s"] < 1.0
+    assert begins_keyframe(video.first_rtp())
+    steer(sidecar, lease, "pause")
+    waiting = steer(sidecar, lease, "seek", {"position_s": 4.0})
+    assert (waiting["state"], waiting["position_s"]) == ("paused", 4.0)
+    assert steer(sidecar, lease, "start")["state"] == "playing"
+    eventually_sync(lambda: 3.0 <= progress(sidecar, lease)["position_s"] < 7.0, 5.0)
+    sidecar.ask("DELETE", f"/leases/{lease}")
+
+
+@pytest.mark.parametrize("name", ["plain", "reordered"])
+def test_what_browsers_do_not_take_is_encoded_anew(
+    sidecar: Sidecar, video: Receiver, audio: Receiver, name: str
+) -> None:
+    lease = sidecar.take(name, video=video, audio=audio)
+    assert video.first_rtp().payload and audio.first_rtp().payload
+    assert progress(sidecar, lease)["state"] == "playing"
+    sidecar.ask("DELETE", f"/leases/{lease}")
+
+
+def test_what_is_no_film_or_no_lease_is_not_steered(sidecar: Sidecar, video: Receiver) -> None:
+    lease = sidecar.take("loop", video=video)
+    assert "state" not in progress(sidecar, lease)
+    for verb in ("pause", "start"):
+        assert sidecar.ask("POST", f"/leases/{lease}/{verb}").status == 409
+        assert sidecar.ask("POST", f"/leases/nobody/{verb}").status == 404
+        assert sidecar.ask("GET", f"/leases/{lease}/{verb}").status == 405
+    assert sidecar.ask("POST", f"/leases/{lease}/stop").status == 404
+    sidecar.ask("DELETE", f"/leases/{lease}")
+    film = sidecar.take("film", video=video)
+    for body in (None, {}, {"position_s": -1}, {"position_s": "1"}):
+        assert sidecar.ask("POST", f"/leases/{film}/seek", body).status == 400
+    sidecar.ask("DELETE", f"/leases/{film}")
+
+
+def test_a_keyframe_may_be_asked_for(sidecar: Sidecar) -> None:
+    assert sidecar.ask("POST", "/streams/loop/keyframe").status == 202
+    assert sidecar.ask("POST", "/streams/none/keyframe").status == 404
+    assert sidecar.ask("GET", "/streams/loop/keyframe").status == 405
+
+
+def test_no_more_films_are_played_than_a_machine_bears(sidecar: Sidecar) -> None:
+    with Receiver() as one:
+        leases = [sidecar.take("film", video=one) for _ in range(16)]
+        refused = sidecar.ask("POST", "/leases", {"stream": "film", "ports": {"video": one.port}})
+        assert (refused.status, refused.body.strip()) == (503, b"16 films are played")
+        for lease in leases:
+            sidecar.ask("DELETE", f"/leases/{lease}")
+
+    def free() -> bool:
+        with Receiver() as other:
+            reply = sidecar.ask(
+                "POST", "/leases", {"stream": "film", "ports": {"video": other.port}}
+            )
+            if reply.status != 201:
+                return False
+            return sidecar.ask("DELETE", f"/leases/{reply.json()['lease']}").status == 200
+
+    eventually_sync(free, 10.0)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\1", b"\1\x64\0\x1f\xff\xe0", b"\1\x64\0\x1f\xff\xe1\0\x09\x67"]
+)
+def test_parameter_sets_that_cannot_be_read_may_reorder(data: bytes) -> None:
+    assert may_reorder(data)
+
+
+@given(st.binary(max_size=80), st.booleans())
+def test_any_octets_are_read_without_harm(noise: bytes, is_set: bool) -> None:
+    data = b"\1\x64\0\x1f\xff\xe1" + len(noise).to_bytes(2, "big") + noise if is_set else noise
+    assert may_reorder(data) in (True, False)
