@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 
-from callboard.chassis.health import HealthServer
 from callboard.chassis.identity import open_identity
 from callboard.chassis.lifecycle import Lifecycle, StartRefused, calm_collector
 from callboard.chassis.metrics import Labels, LoopLag, Metrics
-from callboard.chassis.registration import Registration, own_address
+from callboard.chassis.opening import open_health, register
+from callboard.chassis.registration import own_address
 from callboard.fileserver.access import AccessLog
 from callboard.fileserver.credentials import Credentials, CredentialsError
 from callboard.fileserver.folder import Folder
@@ -44,10 +44,12 @@ class Fileserver:
         lag = LoopLag(self.metrics)
         lag.start()
         life.on_stop("loop lag", lag.stop)
-        try:
-            await self._start_health(life)
-        except OSError as problem:
-            raise StartRefused(f"health: {problem}") from problem
+        await open_health(
+            life,
+            settings.health,
+            self.metrics,
+            ready={"server": lambda: None if self.server else "starting"},
+        )
         address = own_address(settings.bind)
         identity = await open_identity(
             settings.identity, settings.node, life, self.metrics, [address] if address else []
@@ -63,19 +65,15 @@ class Fileserver:
 
             router = open_routes(settings, identity, life, self.metrics)
         await self._listen(life, credentials, router)
-        if settings.register and self.server is not None:
-            registration = Registration(
-                ",".join(settings.catalog),
-                PROGRAM,
-                id=f"{PROGRAM}-{settings.node}",
-                port=self.server.port,
-                address=address,
-                token=settings.token,
-                source=settings.source,
-                tls=identity.for_servers() if identity is not None else None,
-            )
-            await registration.start()
-            life.on_stop("registration", registration.stop)
+        assert self.server is not None
+        await register(
+            life,
+            settings,
+            PROGRAM,
+            port=self.server.port,
+            address=address,
+            tls=identity.for_servers() if identity is not None else None,
+        )
 
     async def _listen(
         self, life: Lifecycle, credentials: Credentials, router: Router | None
@@ -114,14 +112,6 @@ class Fileserver:
         log.info(
             "serving", extra={"url": f"https://{host}:{server.port}/", "root": str(settings.root)}
         )
-
-    async def _start_health(self, life: Lifecycle) -> None:
-        if self._settings.health is None:
-            return
-        health = HealthServer(*self._settings.health, self.metrics)
-        health.ready_when("server", lambda: None if self.server else "starting")
-        await health.start()
-        life.on_stop("health", health.stop)
 
     def _count_certificates(self, credentials: Credentials, *, own: bool) -> None:
         if own:  # an identity's keeper counts the same

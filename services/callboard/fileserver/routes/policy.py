@@ -35,6 +35,13 @@ RESOURCE = b"/.well-known/oauth-protected-resource"
 """RFC 9728: the metadata of a resource at /hub/x lies at RESOURCE + /hub/x."""
 _RESOURCE_HUB = RESOURCE + b"/hub"
 
+_HUBS_METADATA = _RESOURCE_HUB + b"/.well-known/mercure"
+"""Where the hub's own 401 points to, too, as it is told of X-Forwarded-Prefix."""
+
+_HOOK = re.compile(rb"/hub/hooks/[^/]+")
+"""A webhook, decoded. Its sender has no token: it signs by the hook's own secret, and the hub
+verifies that."""
+
 _PREFIXES = ((b"/hub", b"/hub/", HUB), (b"/media", b"/media/", GATEWAY))
 
 ANSWER_S = 120.0
@@ -91,11 +98,8 @@ class Policy:
         if forward.service == AGENT and not self.allow_writes:
             return Refusal(403, "the catalog is read-only here: write at an agent")
         if _publishes(head, forward) and not _has_credential(head):
-            return Refusal(
-                401,
-                "publishing here needs a token",
-                (("WWW-Authenticate", f'Bearer realm="{forward.service}"'),),
-            )
+            challenge = _challenge(head, forward)
+            return Refusal(401, "publishing here needs a token", (("WWW-Authenticate", challenge),))
         return forward
 
     def _own_page(self, head: Head) -> bool:
@@ -107,7 +111,7 @@ class Policy:
         origin = head.fields.get(b"origin")
         if origin is None:
             return head.fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
-        if origin.lower() == b"https://" + head.host.lower().removesuffix(b":443"):
+        if origin.lower() == _own_origin(head):
             return True
         return self.origins.allows(origin.decode("latin-1"), "")
 
@@ -146,11 +150,31 @@ def _asked(query: bytes) -> Set[bytes]:
 
 
 def _publishes(head: Head, forward: Forward) -> bool:
-    """Whether a change is a publication: everything at the hub, at the gateway by WHIP (watching
-    by WHEP is a POST too)."""
+    """Whether a change is a publication: everything at the hub but webhooks, at the gateway by
+    WHIP (watching by WHEP is a POST too)."""
     if forward.service != GATEWAY:
-        return forward.service == HUB
+        return forward.service == HUB and not _is_hook(head)
     return (head.decoded.removeprefix(forward.prefix) + b"/").startswith(b"/whip/")
+
+
+def _is_hook(head: Head) -> bool:
+    """Whether it is one in every reading of the path: no other publication passes as a hook."""
+    below = head.path.startswith(b"/hub/hooks/") and _HOOK.fullmatch(head.decoded) is not None
+    return below and head.method == b"POST"
+
+
+def _challenge(head: Head, forward: Forward) -> str:
+    """Of a 401: RFC 6750, 3; at the hub with the metadata's URL (RFC 9728, 5.1), as the hub itself
+    writes it. The gate does not leave these to the hub: nothing of a body is taken before, and a
+    program that does not know a proxied request from its neighbour's publishes none of them."""
+    if forward.service != HUB:
+        return f'Bearer realm="{forward.service}"'
+    return f'Bearer resource_metadata="{(_own_origin(head) + _HUBS_METADATA).decode("ascii")}"'
+
+
+def _own_origin(head: Head) -> bytes:
+    """Scheme, name and port that a request came to."""
+    return b"https://" + head.host.lower().removesuffix(b":443")
 
 
 def _has_credential(head: Head) -> bool:

@@ -7,7 +7,7 @@ cannot do harm: nothing of it was sent, or it only reads.
 from __future__ import annotations
 
 import asyncio
-import http
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,9 +18,6 @@ from callboard.fileserver.ports import ClientConnection, Relayed
 from callboard.fileserver.routes.carrying import Carrying, Sent, pump, tunnel
 from callboard.fileserver.routes.framing import BadBody, Chunked, UntilClose
 from callboard.fileserver.routes.heads import (
-    NOSNIFF,
-    SANDBOX,
-    TEXT,
     AnswerHead,
     BadAnswer,
     answer_head,
@@ -31,6 +28,7 @@ from callboard.fileserver.routes.heads import (
 from callboard.fileserver.routes.instances import Instance, Instances
 from callboard.fileserver.routes.policy import SAFE, Forward
 from callboard.fileserver.routes.pool import Pool
+from callboard.fileserver.routes.refusing import RETRY_MS, refusal
 from callboard.fileserver.routes.upstream import Upstream
 
 ATTEMPTS = 2
@@ -290,7 +288,8 @@ class Relay:
         """Answer ourselves; without a body that is known to be over the connection ends."""
         keep = head.keep_alive and bool(head.minor) and sent is not None and sent.whole
         self._status = status
-        connection.write(_said(status, text, close=not keep, method=head.method))
+        retry_ms = random.randint(*RETRY_MS)
+        connection.write(refusal(head, status, text, close=not keep, retry_ms=retry_ms))
         return Relayed(sent.behind if keep and sent is not None else None, status, self._told)
 
 
@@ -303,21 +302,3 @@ def _repeatable(head: Head, sent: Sent, problem: Failed) -> bool:
 def _public(problem: Failed) -> str:
     """What a client may know of a failure; the log has all of it."""
     return "it cannot be reached" if isinstance(problem, Unreachable) else str(problem)
-
-
-def _said(status: int, text: str, *, close: bool, method: bytes) -> bytes:
-    """An answer of our own."""
-    body = text.encode("ascii", "replace") + b"\n"
-    lines = [
-        b"HTTP/1.1 %d %b\r\n" % (status, http.HTTPStatus(status).phrase.encode()),
-        TEXT,
-        b"Content-Length: %d\r\n" % len(body),
-        NOSNIFF,
-        SANDBOX,
-        b"Cache-Control: no-store\r\n",
-        b"Retry-After: 1\r\n" if status >= 500 else b"",
-        b"Connection: close\r\n" if close else b"",
-        b"\r\n",
-        b"" if method == b"HEAD" else body,
-    ]
-    return b"".join(lines)

@@ -12,6 +12,7 @@ from callboard.chassis.guards import OriginGuard
 from callboard.fileserver.head import BadHead, parse
 from callboard.fileserver.ports import Refusal
 from callboard.fileserver.routes.policy import AGENT, GATEWAY, HUB, Forward, Policy
+from callboard.hub.auth.requests import Shown, token_needed
 from callboard.serve.wire import BadTarget, decode_path, decode_query, split_target
 
 POLICY = Policy(OriginGuard(["https://friend.example"]))
@@ -225,6 +226,60 @@ def test_publishing_without_a_credential_is_refused_and_with_one_left_to_the_hub
         "Cookie: __Secure-mercure_access_token=x",
     ):
         assert forwarded("/hub/t/x", "POST", credential).service == HUB
+
+
+def test_a_webhook_passes_without_a_token_as_the_hub_verifies_its_signature() -> None:
+    found = forwarded("/hub/hooks/ci", "POST", "X-Hub-Signature-256: sha256=00")
+    assert (found.service, found.target, found.prefix) == (HUB, b"/hooks/ci", b"/hub")
+    assert forwarded("/hub/hooks/a%20b", "POST", "X-Gitlab-Token: x").target == b"/hooks/a%20b"
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", "/hub/hooks"),
+        ("POST", "/hub/hooks/"),
+        ("POST", "/hub/hooks/ci/more"),
+        ("POST", "/hub/hooks/ci%2Fmore"),
+        ("POST", "/hub/hooks/%2Ft%2Fx"),
+        ("POST", "/hub/hooks%2Fci"),
+        ("POST", "/hub/Hooks/ci"),
+        ("POST", "/hub/t/hooks/ci"),
+        ("POST", "/hub/t/x?/hub/hooks/ci"),
+        ("DELETE", "/hub/hooks/ci"),
+        ("PUT", "/hub/hooks/ci"),
+    ],
+)
+def test_nothing_else_passes_as_a_webhook(method: str, target: str) -> None:
+    assert status(target, method, "X-Hub-Signature-256: sha256=00") == 401
+
+
+def test_a_path_that_leaves_the_hooks_is_refused() -> None:
+    for target in ("/hub/hooks/../t/x", "/hub/hooks/%2e%2e/t/x", "/hub/hooks/x%2f..%2f..%2ft%2fx"):
+        assert status(target, "POST") == 400
+
+
+@pytest.mark.parametrize("field", ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site"])
+def test_a_page_of_another_site_sends_no_webhook(field: str) -> None:
+    assert status("/hub/hooks/ci", "POST", "X-Gitlab-Token: x", field) == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:1443", "Example.org", "example.org:443", "[::1]:1443"])
+@pytest.mark.parametrize("target", ["/hub/t/x", "/hub/.well-known/mercure", "/hub/hooks/"])
+def test_the_gate_names_the_metadata_that_the_hub_would(host: str, target: str) -> None:
+    head = parse(f"POST {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    decided = POLICY.decide(head)
+    assert isinstance(decided, Refusal)
+    told = {"x-forwarded-host": host, "x-forwarded-proto": "https", "x-forwarded-prefix": "/hub"}
+    hubs_own = token_needed(Shown(told, {}))
+    assert (decided.status, decided.headers) == (hubs_own.status, hubs_own.headers)
+    assert "oauth-protected-resource/hub/.well-known/mercure" in decided.headers[0][1]
+
+
+def test_the_gateways_refusal_names_no_metadata_of_the_hub() -> None:
+    decided = decide("/media/whip/a", "POST")
+    assert isinstance(decided, Refusal)
+    assert decided.headers == (("WWW-Authenticate", 'Bearer realm="gateway"'),)
 
 
 def test_a_raw_value_is_somebodys_bytes() -> None:

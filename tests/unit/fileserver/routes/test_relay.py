@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import socket
@@ -16,11 +17,13 @@ from callboard.catalog.discovery import HealthEntry
 from callboard.catalog.objects import Check, Node, ServiceInstance
 from callboard.chassis.guards import OriginGuard
 from callboard.chassis.logs import RateLimited
+from callboard.events import Parser
 from callboard.fileserver.head import parse
 from callboard.fileserver.ports import PeerInfo, Relayed
 from callboard.fileserver.routes.instances import Instance, Instances, agents_of
 from callboard.fileserver.routes.policy import AGENT, HUB, Forward, Policy
 from callboard.fileserver.routes.pool import Pool
+from callboard.fileserver.routes.refusing import RETRY_MS
 from callboard.fileserver.routes.relay import Relay, Traffic
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -455,6 +458,21 @@ async def test_without_an_instance_it_is_unavailable_and_the_connection_goes_on(
     outcome, client = await behind.ask(GET, forward=Forward(HUB, b"/", b"/hub"))
     assert (outcome.status, outcome.leftover) == (503, b"")
     assert b"Retry-After: 1" in client.got
+
+
+async def test_without_an_instance_an_event_source_is_told_to_come_back(behind: Behind) -> None:
+    """Any status but 200 would end it for good."""
+    asked = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nSec-Fetch-Mode: cors\r\n\r\n"
+    )
+    outcome, client = await behind.ask(asked, forward=Forward(HUB, b"/", b"/hub"))
+    assert (outcome.status, outcome.leftover) == (503, b"")
+    assert client.got.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+    (event,) = (parser := Parser()).feed(client.body)
+    told = json.loads(event.data)
+    assert (event.type, told["retry"]) == ("hub.limit", parser.retry_ms)
+    assert "hub" in told["reason"]
+    assert RETRY_MS[0] <= told["retry"] <= RETRY_MS[1]
 
 
 @pytest.mark.parametrize(
