@@ -26,7 +26,7 @@ up: engine toolchain environment  ## start the stack in containers; ends with wh
 	@$(PYTHON) make/trust.py
 
 down:  ## stop it; the catalog stays in its volumes
-	@docker compose down --remove-orphans
+	@docker compose --profile '*' down --remove-orphans
 
 logs:  ## what the containers say, followed
 	@docker compose logs --follow --tail 100
@@ -49,7 +49,8 @@ format: .venv/.made  ## rewrite the code as ruff wants it
 
 bench: .venv/.made  ## the benchmarks, each with its peer beside it
 	@set -- benchmarks/[a-z]*.py; test -e "$$1" || { echo "no benchmarks yet"; exit 1; }; \
-	  for one in "$$@"; do echo "== $$one"; PYTHONPATH=. $(venv)/python "$$one"; done
+	  missed=0; for one in "$$@"; do \
+	    echo "== $$one"; PYTHONPATH=. $(venv)/python "$$one" || missed=1; done; exit $$missed
 
 images: engine toolchain environment  ## build the images
 	@docker compose build
@@ -66,7 +67,7 @@ certs: .venv/.made  ## a CA and a certificate for localhost in certs/out (PUBLIC
 
 clean:  ## remove what make has made: containers, volumes, images, certs/out, .venv, run/, .env …
 	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then \
-	  docker compose down --volumes --remove-orphans --rmi all; \
+	  docker compose --profile '*' down --volumes --remove-orphans --rmi all; \
 	  docker image rm callboard/base:trixie >/dev/null 2>&1 || true; $(forget_old_images); fi
 	rm -rf .venv .build .env run dist certs/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

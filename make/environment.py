@@ -1,4 +1,5 @@
-"""Write .env, which docker-compose.yml reads: BASE_IMAGE, BUILD_CA and SUBNET of this machine.
+"""Write .env, which docker-compose.yml reads: BASE_IMAGE, BUILD_CA and SUBNET of this machine, and
+the profiles that HUB_STORE and TURN_HOST need.
 
 A line that is in .env already stays as it is, unless it cannot work any more (an image that is
 gone, a network that another project has taken). A variable of the same name in the environment
@@ -19,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY_IMAGE = "python:3.13-slim-trixie"
@@ -29,6 +31,10 @@ BUNDLE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_
 BUNDLE_PLACES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 HEADER = "# Written by make from .env.example; a line that you change stays as you set it.\n"
 EVERYWHERE = "0.0.0.0"
+POSTGRES = "postgres"
+"""The compose profile and its database server."""
+TURN = "turn"
+"""The compose profile of the TURN server."""
 
 Network = ipaddress.IPv4Network
 
@@ -149,6 +155,31 @@ def public(kept: Mapping[str, str]) -> dict[str, str]:
     return {"PUBLIC_HOST": host, "PUBLIC_BIND": bind or EVERYWHERE}
 
 
+def history(kept: Mapping[str, str]) -> dict[str, str]:
+    """HUB_STORE, and COMPOSE_PROFILES with the profile `postgres` just if that is where it is."""
+    store = os.environ.get("HUB_STORE", kept.get("HUB_STORE", ""))
+    named = os.environ.get("COMPOSE_PROFILES", kept.get("COMPOSE_PROFILES", ""))
+    profiles = [name for name in named.split(",") if name and name != POSTGRES]
+    if urlsplit(store).hostname == POSTGRES:
+        profiles.append(POSTGRES)
+    found = {"HUB_STORE": store, "COMPOSE_PROFILES": ",".join(profiles)}
+    return {name: value for name, value in found.items() if value or name in kept}
+
+
+def relay(kept: Mapping[str, str]) -> dict[str, str]:
+    """TURN_HOST, and COMPOSE_PROFILES (as `kept` has it) with the profile `turn` just if there is
+    one. Raises SystemExit for what is neither a name nor an IPv4 address.
+    """
+    host = os.environ.get("TURN_HOST", kept.get("TURN_HOST", ""))
+    if host and (":" in host or not _is_host(host)):
+        raise SystemExit(f"TURN_HOST is a name or an IPv4 address, without a port: {host!r}")
+    if not host and "TURN_HOST" not in kept:
+        return {}  # (a profile that was named by itself stays)
+    named = kept.get("COMPOSE_PROFILES", "").split(",")
+    profiles = [name for name in named if name and name != TURN] + ([TURN] if host else [])
+    return {"TURN_HOST": host, "COMPOSE_PROFILES": ",".join(profiles)}
+
+
 def _is_host(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -189,6 +220,8 @@ def main(argv: Sequence[str]) -> int:
         values.get("SUBNET"), taken_networks(project)
     )
     values.update(public(values))
+    values.update(history(values))
+    values.update(relay(values))
     write(arguments.output, values)
     return 0
 

@@ -1,24 +1,31 @@
 """The programs of a stack as local processes: who runs with which arguments at which address.
 
 The compose file says the same for containers. Used by `make run` and by the process driver of the
-tests, so that both start exactly the same. No process is started here.
+tests, so that both start exactly the same.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFINITIONS = ROOT / "examples" / "consul.d"
+STREAMS = ROOT / "examples" / "streams.toml"
 SERVERS = ("agent-1", "agent-2", "agent-3")
 CLIENT = "agent-4"
 NAMESERVER = "nameserver"
 FILESERVER = "fileserver"
+HUB = "hub"
+GATEWAY = "gateway"
+SIDECAR = "sidecar"
 ISSUER = "issuer"
-CERTIFIED = (*SERVERS, CLIENT, NAMESERVER, FILESERVER)
+CERTIFIED = (*SERVERS, CLIENT, NAMESERVER, FILESERVER, HUB, GATEWAY, SIDECAR)
 """The programs that the issuer signs a certificate for."""
 NAMES = (*CERTIFIED, ISSUER)
 ANNOUNCING = frozenset({"agent-1", CLIENT})
@@ -27,7 +34,37 @@ ANNOUNCING = frozenset({"agent-1", CLIENT})
 HTTP_PORT = 8500
 DNS_PORT = 8600
 HTTPS_PORT = 1443
+HUB_PORT = 8800
+GATEWAY_PORT = 8889
+MEDIA_PORT = 8189
 HEALTH_PORT = 9090
+
+DEBIAN_PYTHON = "/usr/bin/python3"
+"""The sidecar's: GStreamer's bindings are Debian's."""
+GSTREAMER = """import gi
+for name in ("Gst", "GstPbutils"):
+    gi.require_version(name, "1.0")
+from gi.repository import Gst, GstPbutils"""
+GSTREAMER_REMEDY = (
+    "apt-get install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base "
+    "gstreamer1.0-plugins-good"
+)
+
+
+@cache
+def has_gstreamer() -> bool:
+    """Say whether this machine can run the sidecar."""
+    try:
+        probe = [DEBIAN_PYTHON, "-c", GSTREAMER]
+        done = subprocess.run(probe, capture_output=True, timeout=30.0, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def runnable() -> tuple[str, ...]:
+    """Return the programs of a stack that this machine can run: the sidecar needs GStreamer."""
+    return tuple(name for name in NAMES if name != SIDECAR or has_gstreamer())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +79,10 @@ class Layout:
     """Where the front answers DNS, if not at its own address."""
     fileserver_bind: str | None = None
     """Where the file server answers, if not at its own address."""
+    hub_bind: str | None = None
+    """Where the hub answers, if not at its own address."""
+    gateway_bind: str | None = None
+    """Where the gateway answers, if not at its own address."""
     definitions: Path = DEFINITIONS
     recursor: str | None = None
     """Where the front sends other names: `HOST:PORT`, or None for the machine's own resolvers."""
@@ -67,8 +108,12 @@ class Layout:
         special = {
             NAMESERVER: self._nameserver,
             FILESERVER: self._fileserver,
+            HUB: self._hub,
+            GATEWAY: self._gateway,
             ISSUER: self._issuer,
         }
+        if name == SIDECAR:
+            return [DEBIAN_PYTHON, "-m", "callboard.sidecar", *self._sidecar()]
         program = special[name]() if name in special else self._agent(name)
         return [sys.executable, "-m", "callboard.chassis.command", *program]
 
@@ -77,6 +122,10 @@ class Layout:
         common = {"SOURCE": self.addresses[name], "PYTHONUNBUFFERED": "1"}
         if name == ISSUER:
             return common
+        if name == SIDECAR:
+            # Debian's Python with our own cryptography, which may be newer than Debian's
+            places = (ROOT / "libs", ROOT / "services", sysconfig.get_path("purelib"))
+            common["PYTHONPATH"] = ":".join(str(place) for place in places)
         identity = {"IDENTITY": self.data(name) / "identity", "EXCHANGE": self.exchange(name)}
         return common | {variable: str(path) for variable, path in identity.items()}
 
@@ -117,6 +166,35 @@ class Layout:
             f"-bind={self.fileserver_bind or address}",
             "-page",
             f"-catalog={','.join(self.addresses[name] for name in SERVERS)}",
+            f"-health={address}:{HEALTH_PORT}",
+        ]
+
+    def _hub(self) -> list[str]:
+        address = self.addresses[HUB]
+        return [
+            "hub",
+            f"-bind={self.hub_bind or address}",
+            f"-data-dir={self.data(HUB)}",
+            f"-catalog={','.join(self.addresses[name] for name in SERVERS)}",
+            f"-health={address}:{HEALTH_PORT}",
+        ]
+
+    def _gateway(self) -> list[str]:
+        address = self.addresses[GATEWAY]
+        return [
+            "gateway",
+            f"-bind={self.gateway_bind or address}",
+            "-pattern",
+            f"-catalog={','.join(self.addresses[name] for name in SERVERS)}",
+            f"-health={address}:{HEALTH_PORT}",
+        ]
+
+    def _sidecar(self) -> list[str]:
+        address = self.addresses[SIDECAR]
+        return [
+            f"-bind={address}",
+            f"-catalog={','.join(self.addresses[name] for name in SERVERS)}",
+            f"-streams={STREAMS}",
             f"-health={address}:{HEALTH_PORT}",
         ]
 

@@ -1,9 +1,10 @@
 """`make run`: the programs of docker-compose.yml as local processes, in the foreground.
 
 The agents are at 127.0.0.1 to 127.0.0.4, all with Consul's ports; the nameserver answers at
-127.0.0.1:8600, the file server at https://127.0.0.1:1443. Data and logs are in run/ and stay;
-Ctrl-C stops everything, in reverse order. A program that ends meanwhile (kill one: that is what the
-others are for) ends alone, and the command that brings it back is printed.
+127.0.0.1:8600, the file server at https://127.0.0.1:1443, the hub at http://127.0.0.1:8800, the
+gateway at http://127.0.0.1:8889. Data and logs are in run/ and stay; Ctrl-C stops everything, in
+reverse order. A program that ends meanwhile (kill one: that is what the others are for) ends alone,
+and the command that brings it back is printed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ from time import monotonic
 
 from make import trust
 from make.programs import (
-    CERTIFIED,
     CLIENT,
     DNS_PORT,
+    GATEWAY_PORT,
+    GSTREAMER_REMEDY,
     HTTP_PORT,
     HTTPS_PORT,
+    HUB_PORT,
     ISSUER,
+    MEDIA_PORT,
     NAMES,
     ROOT,
     SERVERS,
+    SIDECAR,
     Layout,
+    runnable,
 )
 
 READY_WITHIN_S = 60.0
@@ -40,6 +46,8 @@ LAYOUT = Layout(
     directory=ROOT / "run",
     nameserver_bind="127.0.0.1",
     fileserver_bind="127.0.0.1",
+    hub_bind="127.0.0.1",
+    gateway_bind="127.0.0.1",
 )
 
 Programs = dict[str, subprocess.Popen[bytes]]
@@ -71,6 +79,8 @@ def taken() -> str | None:
     """Return an address that something else listens on, or None."""
     places = [(LAYOUT.addresses[name], HTTP_PORT) for name in (*SERVERS, CLIENT)]
     places += [(LAYOUT.nameserver_bind or "", DNS_PORT), (LAYOUT.fileserver_bind or "", HTTPS_PORT)]
+    places += [(LAYOUT.hub_bind or "", HUB_PORT), (LAYOUT.gateway_bind or "", GATEWAY_PORT)]
+    places += [(LAYOUT.gateway_bind or "", MEDIA_PORT)]
     for place in places:
         with socket.socket() as probe:
             probe.settimeout(1.0)
@@ -153,7 +163,11 @@ def main() -> int:
     LAYOUT.directory.mkdir(exist_ok=True)
     programs: Programs = {}
     try:
-        for name in (ISSUER, *CERTIFIED):
+        here = runnable()
+        if SIDECAR not in here:
+            print(f"== no sidecar: {GSTREAMER_REMEDY}")
+            print("   Until then the gateway has a test pattern of its own.", flush=True)
+        for name in (ISSUER, *(name for name in here if name != ISSUER)):
             programs[name] = start(name)
             print(f"== {name:<11} {LAYOUT.addresses[name]}   log: run/{name}.log", flush=True)
         problem = wait_until_ready(programs, stopped)

@@ -15,7 +15,10 @@ if [ ! -x .venv/bin/python ] && ! $python -m venv .venv; then
   echo "on Debian: apt-get install python3-venv" >&2
   exit 1
 fi
-.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,hub,nameserver]'
+.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,hub,nameserver,gateway]'
 # Also where Python is told to write no bytecode: else every start would compile all of it again.
 .venv/bin/python -m compileall -q libs services
+# (where there is a C compiler; the log of a gateway without it says so, too)
+.venv/bin/python -m callboard.gateway.fanout.build >/dev/null 2>&1 ||
+  echo "   no C compiler (on Debian: apt-get install gcc libc6-dev): live video is sent by Python, at twice the cost"
 touch .venv/.made

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from make.environment import free_subnet, public, read, write
+from make.environment import free_subnet, history, public, read, relay, write
 
 
 def test_the_first_subnet_is_taken_where_nothing_clashes() -> None:
@@ -58,8 +58,8 @@ def test_an_unchanged_file_is_not_written_again(tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def without_public_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PUBLIC_HOST", "PUBLIC_BIND"):
+def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PUBLIC_HOST", "PUBLIC_BIND", "HUB_STORE", "TURN_HOST", "COMPOSE_PROFILES"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -93,3 +93,52 @@ def test_what_is_no_public_host_is_told(monkeypatch: pytest.MonkeyPatch, host: s
     monkeypatch.setenv("PUBLIC_HOST", host)
     with pytest.raises(SystemExit, match="without scheme and port"):
         public({})
+
+
+STORE = "postgresql://hub@postgres/hub"
+
+
+def test_a_history_in_the_stacks_postgres_brings_its_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HUB_STORE", STORE)
+    assert history({}) == {"HUB_STORE": STORE, "COMPOSE_PROFILES": "postgres"}
+    both = {"HUB_STORE": STORE, "COMPOSE_PROFILES": "turn,postgres"}
+    assert history({"COMPOSE_PROFILES": "turn"}) == both
+    monkeypatch.delenv("HUB_STORE")
+    assert history(both) == both
+
+
+def test_a_history_elsewhere_has_no_profile_and_other_profiles_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = "postgresql://hub:secret@db.example/hub"
+    monkeypatch.setenv("HUB_STORE", elsewhere)
+    kept = {"HUB_STORE": STORE, "COMPOSE_PROFILES": "turn,postgres"}
+    assert history(kept) == {"HUB_STORE": elsewhere, "COMPOSE_PROFILES": "turn"}
+    monkeypatch.setenv("HUB_STORE", "")
+    assert history(kept) == {"HUB_STORE": "", "COMPOSE_PROFILES": "turn"}
+
+
+def test_without_a_history_nothing_is_written_of_it() -> None:
+    assert history({}) == {}
+
+
+def test_a_host_of_turn_brings_its_profile_until_it_is_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert relay({}) == relay({"COMPOSE_PROFILES": "turn"}) == {}
+    monkeypatch.setenv("TURN_HOST", "localhost")
+    both = {"TURN_HOST": "localhost", "COMPOSE_PROFILES": "postgres,turn"}
+    assert relay({"COMPOSE_PROFILES": "postgres"}) == both
+    monkeypatch.delenv("TURN_HOST")
+    assert relay(both) == both
+    monkeypatch.setenv("TURN_HOST", "")
+    assert relay(both) == {"TURN_HOST": "", "COMPOSE_PROFILES": "postgres"}
+
+
+@pytest.mark.parametrize("host", ["turn:a", "a:3478", "::1", "a b", "a?b"])
+def test_what_is_no_host_of_turn_is_told(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("TURN_HOST", host)
+    with pytest.raises(SystemExit, match="a name or an IPv4 address"):
+        relay({})

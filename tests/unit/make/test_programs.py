@@ -12,11 +12,14 @@ from make.programs import (
     ANNOUNCING,
     CERTIFIED,
     CLIENT,
+    GATEWAY,
+    HUB,
     ISSUER,
     NAMES,
     NAMESERVER,
     ROOT,
     SERVERS,
+    SIDECAR,
     Layout,
 )
 
@@ -34,8 +37,19 @@ def flags(argv: list[str]) -> set[str]:
 
 
 def compose() -> dict[str, Any]:
+    """The services that run without a profile."""
+    return {name: one for name, one in everything().items() if "profiles" not in one}
+
+
+def everything() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     return loaded
+
+
+SECOND = "hub-2"
+"""A hub of the profile `postgres`, which local processes do not have."""
+RELAY = "coturn"
+"""Of the profile `turn`, likewise."""
 
 
 def test_both_stacks_have_the_same_programs() -> None:
@@ -66,28 +80,46 @@ def test_the_issuer_knows_the_same_programs_in_the_same_roles_in_both_stacks() -
         return {word for word in argv if word.startswith("-program=")}
 
     ours = programs(LAYOUT.argv(ISSUER))
-    assert ours == programs(compose()[ISSUER]["command"])
+    more = {f"-program={SECOND}=hub", f"-program={RELAY}={RELAY}"}
+    assert ours | more == programs(compose()[ISSUER]["command"])
     assert {word.split("=")[1] for word in ours} == set(CERTIFIED)
 
 
-@pytest.mark.parametrize("name", CERTIFIED)
+@pytest.mark.parametrize("name", [*CERTIFIED, SECOND, RELAY])
 def test_a_program_shares_a_directory_with_the_issuer_and_nobody_else(name: str) -> None:
     volume = f"{name}-exchange"
     users = [
         (service, mount.split(":")[1])
-        for service, settings in compose().items()
+        for service, settings in everything().items()
         for mount in settings["volumes"]
         if mount.split(":")[0] == volume
     ]
     assert sorted(users) == sorted([(name, "/exchange"), (ISSUER, f"/exchange/{name}")])
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_a_local_program_has_its_exchange_below_the_issuers(name: str) -> None:
     assert LAYOUT.environment(name)["EXCHANGE"].endswith(f"/exchange/{name}")
+
+
+def test_the_hub_has_the_same_flags_in_both_stacks() -> None:
+    assert flags(LAYOUT.argv(HUB)[3:]) == flags(compose()[HUB]["command"])
+
+
+def test_the_gateway_has_the_same_flags_in_both_stacks_but_who_may_send_from_outside() -> None:
+    ours, theirs = flags(LAYOUT.argv(GATEWAY)[3:]), flags(compose()[GATEWAY]["command"])
+    assert theirs - ours == {"-rtp-from"} and ours <= theirs
+
+
+def test_the_sidecar_has_the_same_flags_in_both_stacks() -> None:
+    assert flags(LAYOUT.argv(SIDECAR)[3:]) == flags(compose()[SIDECAR]["command"])
 
 
 def test_the_issuers_image_has_a_directory_for_each_program() -> None:
     """A volume takes its owner from there; without it the program cannot write its request."""
-    found = re.search(r"for program in ([\w -]+); do", (ROOT / "Dockerfile").read_text("utf-8"))
+    found = re.search(r"for program in ([^;]+); do", (ROOT / "Dockerfile").read_text("utf-8"))
     assert found is not None
-    assert set(found[1].split()) == set(CERTIFIED)
+    assert set(found[1].replace("\\", "").split()) == {*CERTIFIED, SECOND, RELAY}
 
 
 @pytest.mark.parametrize("name", CERTIFIED)
