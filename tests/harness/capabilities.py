@@ -18,11 +18,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from make.programs import GSTREAMER_REMEDY, has_gstreamer
+
+from callboard.chassis.registration import own_address
 
 FAKETIME_PLACES = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 )
+RTSP_SERVER = "import gi; gi.require_version('GstRtspServer', '1.0')"
+JANUS_DEMOS = Path("/usr/share/janus/demos")
+"""Where Debian has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,19 @@ def _packet_loss() -> bool:
     return _runs("iptables", "-w", "5", "-D", "INPUT", *rule)
 
 
+def _namespaces() -> bool:
+    """Root, iproute2, and a kernel that makes a network namespace with a cable into it."""
+    name = f"callboard-probe-{os.getpid()}"
+    if os.geteuid() != 0 or not _runs("ip", "netns", "add", name):
+        return False
+    cable = f"cbp{os.getpid()}"
+    ends = ("ip", "link", "add", cable, "type", "veth", "peer", "name", "probe", "netns", name)
+    try:
+        return _runs(*ends) and _runs("ip", "link", "delete", cable)
+    finally:
+        _runs("ip", "netns", "delete", name)
+
+
 def _tmpfs() -> bool:
     """A private mount namespace may mount a tmpfs."""
     return os.geteuid() == 0 and _runs("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
@@ -120,6 +139,12 @@ CAPABILITIES = {
         Capability("engine", "a container engine, docker compose v2 and buildx", _engine, _never),
         Capability("iptables", "root and iptables, for partitions", _iptables, _debian_root),
         Capability("packet-loss", "a kernel with iptables' statistic match", _packet_loss, _never),
+        Capability(
+            "namespaces",
+            "root and ip netns (apt-get install iproute2), for networks apart",
+            _namespaces,
+            lambda: _debian_root() and shutil.which("ip") is None,
+        ),
         Capability("small-disk", "root and tmpfs, for a disk that fills up", _tmpfs, _never),
         Capability(
             "strace", "root, apt-get install strace, for failing fsyncs", _strace, _debian_root
@@ -136,6 +161,19 @@ CAPABILITIES = {
             lambda: shutil.which("cc") is not None and Path("/usr/include/stdio.h").exists(),
             _debian_root,
         ),
+        Capability(
+            "python3-gi",
+            f"GStreamer for Debian's Python: {GSTREAMER_REMEDY}",
+            has_gstreamer,
+            _debian_root,
+        ),
+        Capability(
+            "gst-rtsp-server",
+            "apt-get install gir1.2-gst-rtsp-server-1.0",
+            lambda: _runs("/usr/bin/python3", "-c", RTSP_SERVER),
+            _debian_root,
+        ),
+        _tool("gst-launch-1.0", "gstreamer1.0-tools gstreamer1.0-plugins-good"),
         _tool("dig", "bind9-dnsutils"),
         _tool("curl", "curl"),
         _tool("serf", "serf"),
@@ -145,6 +183,25 @@ CAPABILITIES = {
         _tool("caddy", "caddy"),
         _tool("nginx", "nginx-light"),
         _tool("chromium", "chromium"),
+        _tool("firefox-esr", "firefox-esr"),
+        Capability(
+            "own-address",
+            "an address of this machine that is no loopback, and a default route",
+            lambda: not own_address("0.0.0.0").startswith("127.") and own_address("0.0.0.0") != "",
+            _never,
+        ),
+        Capability(
+            "coturn",
+            "apt-get install coturn",
+            lambda: shutil.which("turnserver") is not None,
+            _debian_root,
+        ),
+        Capability(
+            "janus-demos",
+            "apt-get install janus-demos libjs-janus-gateway, for Janus' own pages",
+            (JANUS_DEMOS / "streamingtest.html").exists,
+            _debian_root,
+        ),
         Capability("postgres", "apt-get install postgresql", _postgres, _debian_root),
         Capability(
             "testssl",

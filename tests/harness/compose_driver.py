@@ -36,6 +36,7 @@ from tests.harness.faults import (
     write_offset,
 )
 from tests.harness.guard import Guard
+from tests.harness.sockets import free_port
 from tests.harness.stack import (
     HTTP_PORT,
     NAMES,
@@ -102,11 +103,18 @@ class Project(DockerCompose):
         return done.stdout
 
 
-PORTS = ("HTTP_PORT", "HTTP_PORT_2", "HTTP_PORT_3", "DNS_PORT", "HTTPS_PORT")
+PORTS = (
+    *("HTTP_PORT", "HTTP_PORT_2", "HTTP_PORT_3", "DNS_PORT", "HTTPS_PORT"),
+    *("HUB_PORT", "HUB_PORT_2", "GATEWAY_PORT", "JANUS_PORT", "JANUS_WS_PORT"),
+    *("MEDIA_PORT", "RTP_PORT", "RTP_AUDIO_PORT", "TURN_PORT", "TURNS_PORT"),
+)
 """Variables of published ports; 0 lets the engine choose."""
+STORE = "postgresql://hub@postgres/hub"
+"""The history of the profile `postgres`."""
 OUR_VARIABLES = frozenset(
     {"BASE_IMAGE", "BUILD_CA", "SUBNET", "COMPOSE_PROJECT_NAME", *PORTS}
-    | {"MUTUAL_TLS", "PUBLIC_HOST", "PUBLIC_BIND"}
+    | {"MUTUAL_TLS", "PUBLIC_HOST", "PUBLIC_BIND", "HUB_STORE", "COMPOSE_PROFILES"}
+    | {"ADVERTISE_IPS", "TURN_HOST"}
 )
 
 
@@ -136,6 +144,12 @@ class ComposeStack:
             raise StackFailure("no .env: run `make images` first")
         ports = dict.fromkeys(PORTS, "0")
         variables = {**ports, "SUBNET": subnet, "COMPOSE_PROJECT_NAME": self.project}
+        # (said in any case: .env may have a profile of its user's)
+        variables |= {"COMPOSE_PROFILES": ",".join(self._profiles())}
+        variables |= {"HUB_STORE": STORE if self.plan.hubs else ""}
+        variables |= {"TURN_HOST": "localhost" if self.plan.turn else ""}
+        if self.plan.turn:  # (viewers are told of the ports: the engine cannot choose them later)
+            variables |= {"TURN_PORT": str(free_port()), "TURNS_PORT": str(free_port())}
         own = self._scratch / "tests.env"
         environment.write(own, variables)
         files = ["docker-compose.yml"]
@@ -146,6 +160,11 @@ class ComposeStack:
         project = Project(str(ROOT), compose_file_name=files, env_file=[".env", str(own)])
         project.project = self.project
         return project
+
+    def _profiles(self) -> list[str]:
+        """Return the compose profiles that the Plan needs."""
+        wanted = {"postgres": self.plan.hubs, "turn": self.plan.turn}
+        return [name for name, is_wanted in wanted.items() if is_wanted]
 
     def _override(self) -> str:
         """Return a compose file with the small disks and the clocks of the Plan."""
@@ -188,8 +207,9 @@ class ComposeStack:
     def _build(self) -> None:
         """Build under the user's project: compose writes its name into an image, so that one
         built for this project alone would be another image, left over after each run."""
+        profiles = [word for name in self._profiles() for word in ("--profile", name)]
         done = subprocess.run(
-            ["docker", "compose", "--progress", "quiet", "build"],
+            ["docker", "compose", *profiles, "--progress", "quiet", "build"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from make.programs import DNS_PORT, ISSUER, Layout
+from make.programs import DNS_PORT, HUB, HUB_PORT, ISSUER, Layout, runnable
 from tests.harness.capabilities import has
 from tests.harness.eventually import eventually_sync
 from tests.harness.faults import (
@@ -87,7 +87,7 @@ class ProcessStack:
     def up(self) -> None:
         """Start everything and wait until it is ready."""
         self._guard.add("directory", ["rm", "-rf", str(self._directory)])
-        for name in NAMES:
+        for name in runnable():
             self._layout.data(name).mkdir()
             write_offset(self._offset(name), 0.0)
         for name in self.plan.small_disks:
@@ -95,7 +95,7 @@ class ProcessStack:
             size = f"size={SMALL_DISK_BYTES}"
             subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], check=True)
             self._guard.add(f"mount {name}", ["umount", "-l", place])
-        self.start(*NAMES)
+        self.start(*runnable())
         self.wait_ready()
 
     def down(self) -> None:
@@ -112,7 +112,7 @@ class ProcessStack:
     def start(self, *services: str) -> None:
         """Start services that are down."""
         for name in services:
-            if self.running(name):
+            if self.running(name) or name not in runnable():
                 continue
             with self._layout.log(name).open("ab") as log:
                 process = subprocess.Popen(
@@ -183,6 +183,7 @@ class ProcessStack:
         environment = {
             **os.environ,
             "CONSUL_HTTP_ADDR": self.url(service),
+            "CALLBOARD_HUB_ADDR": self.url(HUB, port=HUB_PORT),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         done = subprocess.run(
@@ -302,7 +303,7 @@ class ProcessStack:
             ballast.unlink(missing_ok=True)
             self._ballast.discard(ballast)
         if self.plan.clocks:
-            for name in NAMES:
+            for name in runnable():
                 write_offset(self._offset(name), 0.0)
 
     # what it says ----------------------------------------------------------------------------
@@ -317,7 +318,7 @@ class ProcessStack:
 
     def wait_ready(self, *services: str, timeout_s: float = 60.0) -> None:
         """Return once the services are ready; at once with StackFailure if one has ended."""
-        for name in services or NAMES:
+        for name in services or runnable():
             try:
                 eventually_sync(partial(self._is_settled, name), timeout_s)
             except AssertionError as problem:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
-from make.programs import CLIENT, HTTP_PORT, NAMES, NAMESERVER, SERVERS
+from make.programs import CLIENT, HTTP_PORT, HUB, NAMES, NAMESERVER, SERVERS
 
 __all__ = [
     "AGENTS",
     "CLIENT",
     "DNS_INSIDE_PORT",
     "HTTP_PORT",
+    "HUB",
     "NAMES",
     "NAMESERVER",
     "SERVERS",
@@ -66,6 +67,10 @@ class Plan:
     """Services whose data is on a file system of a few MB, which can be filled."""
     clocks: bool = False
     """Whether wall clocks can be moved."""
+    hubs: bool = False
+    """Whether a second hub, `hub-2`, and the first share a history in `postgres` (containers)."""
+    turn: bool = False
+    """Whether there is `coturn`, and the gateway tells viewers of it (containers)."""
 
 
 class StackFailure(AssertionError):
@@ -73,7 +78,7 @@ class StackFailure(AssertionError):
 
 
 class Stack(Protocol):
-    """Three server agents, a client agent and the DNS front."""
+    """Three server agents, a client agent, the DNS front, the file server, the hub, the issuer."""
 
     kind: str
     """`containers` or `processes`."""

@@ -15,6 +15,7 @@ import pytest
 from tests.harness.capabilities import has, require
 from tests.harness.compose_driver import ComposeStack
 from tests.harness.process_driver import ProcessStack
+from tests.harness.routed import Place
 from tests.harness.secured import Farm
 from tests.harness.stack import NAMES, Plan, Stack
 
@@ -141,6 +142,15 @@ def fresh(stack_kind: str, request: pytest.FixtureRequest) -> Iterator[Fresh]:
         if request.node.stash.get(FAILED, False):
             request.node.add_report_section("teardown", "stack", stack.logs()[-20_000:])
         stack.down()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """An agent that runs, for file servers to be put before it."""
+    require("linux")
+    made = Place(tmp_path_factory.mktemp("routes"))
+    with made.catalog():
+        yield made
 
 
 @pytest.fixture

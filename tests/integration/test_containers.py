@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 from make import environment
-from make.programs import CERTIFIED, ISSUER, ROOT
+from make.programs import CERTIFIED, HUB, ISSUER, ROOT
 from tests.harness.asking import addresses
 from tests.harness.catalog import resolve
 from tests.harness.compose_driver import PORTS, ComposeStack
@@ -20,7 +20,7 @@ from tests.harness.stack import AGENTS, NAMES, Stack
 
 pytestmark = pytest.mark.only("containers")
 
-INSIDE = [*AGENTS]
+INSIDE = [*AGENTS, HUB]
 """Services whose `dns:` is the nameserver."""
 
 
@@ -101,7 +101,7 @@ def test_each_key_is_its_certificates_own_and_no_two_are_the_same(stack: Stack) 
         files = ["/data/identity/key.pem", "/data/identity/certificate.pem"]
         if service == ISSUER:
             files = ["/data/1/ca-key.pem", "/data/1/ca.pem"]
-        told = stack.exec(service, ["/opt/venv/bin/python", "-c", PUBLIC_KEYS, *files])
+        told = stack.exec(service, ["python3", "-c", PUBLIC_KEYS, *files])
         [own, certified] = told.out.split()
         assert own == certified
         seen.add(own)
@@ -111,10 +111,11 @@ def test_each_key_is_its_certificates_own_and_no_two_are_the_same(stack: Stack) 
 @pytest.mark.parametrize("service", NAMES)
 def test_the_key_of_gossip_is_with_agents_and_the_issuer_only(stack: Stack, service: str) -> None:
     named = ["(", "-name", "gossip.key", "-o", "-name", "local.keyring", ")"]
-    found = stack.exec(service, ["find", "/data", "/exchange", *named]).out.split()
+    result = stack.exec(service, ["find", "/data", "/exchange", *named])
+    found = result.out.split()
     if service in AGENTS:
         copies = {"/exchange/gossip.key", "/data/identity/gossip.key"}
-        assert set(found) == {*copies, "/data/serf/local.keyring"}
+        assert set(found) == {*copies, "/data/serf/local.keyring"}, result
     elif service == ISSUER:
         assert set(found) == {
             "/data/gossip.key",
@@ -173,6 +174,11 @@ def test_ports_are_published_on_loopback_only(stack: Stack) -> None:
         "agent-4": set(),
         "nameserver": {"53/udp", "53/tcp"},
         "fileserver": {"1443/tcp"},
+        "hub": {"8800/tcp"},
+        "gateway": {
+            *("8889/tcp", "8088/tcp", "8188/tcp", "8189/udp", "8189/tcp", "5004/udp", "5002/udp")
+        },
+        "sidecar": set(),
         "issuer": set(),
     }
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import ClientSession
@@ -17,7 +18,8 @@ from tests.harness.postgres import PostgresServer, serving
 from tests.harness.sockets import free_port
 from tests.harness.sse_hub import HubProcess
 
-from callboard.hub.cursor import EARLIEST
+from callboard.hub.cursor import EARLIEST, Cursor, parse
+from callboard.testing.inprocess import Catalog
 
 TOPIC = "/t/builds"
 
@@ -51,6 +53,63 @@ def told(one: HubReader) -> list[tuple[str, str]]:
     return [(event.id, event.data) for event in one.messages]
 
 
+class MixedReader(HubReader):
+    """One stream of a topic of the hub's and of the catalog's services."""
+
+    def __init__(self) -> None:
+        topics = [("topic", each) for each in ("/builds", "/catalog/services/{name}")]
+        super().__init__("/.well-known/mercure?" + urlencode(topics))
+
+    @property
+    def place(self) -> Cursor:
+        """Where it stands, in both."""
+        return parse(self.cursor) or Cursor()
+
+    @property
+    def builds(self) -> list[str]:
+        """What was published, as it came."""
+        return [each.data for each in self.messages if not each.data.startswith("{")]
+
+    @property
+    def changes(self) -> list[str]:
+        """The catalog's changes, as they came; its state at the beginning has no ids."""
+        return [it.data for it in self.messages if it.data.startswith("{") and it.id_given]
+
+    def has_read(self, number: int) -> bool:
+        """Whether it is up to this number of both."""
+        return self.builds[-1] == f"{number}" and f'"number {number}"' in self.changes[-1]
+
+
+def min_read(one: MixedReader) -> int:
+    """How much it has of either."""
+    return min(len(one.builds), len(one.changes))
+
+
+class Load:
+    """Updates and changes of the check of `web`, numbered, two at a time, until `enough`."""
+
+    def __init__(self, at: HubProcess, agent: Catalog) -> None:
+        self.count = 0
+        self._at, self._agent = at, agent
+        self._enough = False
+        self._task = asyncio.create_task(self._run())
+
+    async def enough(self) -> int:
+        """Stop; the last number."""
+        self._enough = True
+        await self._task
+        return self.count - 1
+
+    async def _run(self) -> None:
+        while not self._enough:
+            number = self.count
+            status = "critical" if number % 2 else "passing"
+            said = ("service:web", status, f"number {number}")
+            change = asyncio.to_thread(self._agent.update, *said)
+            await asyncio.gather(publish(self._at, f"{number}"), change)
+            self.count += 1
+
+
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
     require("postgres")
@@ -80,6 +139,38 @@ async def test_a_reader_of_a_killed_hub_goes_on_at_the_other_without_gap_or_repe
                 await moving.until(lambda: len(moving.messages) >= 40)
                 await staying.until(lambda: len(staying.messages) >= 40)
     assert told(moving) == told(staying) == list(zip(ids, map(str, range(40)), strict=True))
+    assert moving.gaps == staying.gaps == []
+
+
+async def test_a_cursor_of_history_and_catalog_goes_on_at_another_hub_without_gap_or_repeat(
+    store: str, tmp_path: Path
+) -> None:
+    moving, staying = MixedReader(), MixedReader()
+    with Catalog() as agent:
+        agent.register("web", port=80, ttl="1h")
+        follows = (f"-store={store}", f"-catalog={agent.url}", "-register=false")
+        with HubProcess(tmp_path / "b", *follows) as b:
+            async with staying.reading(b.url):
+                await staying.until(lambda: staying.messages and staying.place.catalog)
+                with HubProcess(tmp_path / "a", *follows) as a:
+                    async with moving.reading(a.url):
+                        await moving.until(lambda: moving.messages and moving.place.catalog)
+                        load = Load(b, agent)
+                        await moving.until(lambda: min_read(moving) >= 15)
+                        a.end(signal.SIGKILL)
+                left, had = moving.place, load.count
+                await moving.until(lambda: load.count > had + 15)
+                async with moving.reading(b.url):
+                    resumed = min_read(moving)
+                    await moving.until(lambda: min_read(moving) > resumed + 30)
+                    last = await load.enough()
+                    await moving.until(lambda: moving.has_read(last))
+                    await staying.until(lambda: staying.has_read(last))
+    assert left.place is not None
+    assert left.catalog is not None
+    assert moving.builds == staying.builds == [f"{n}" for n in range(last + 1)]
+    assert moving.changes == staying.changes
+    assert len(set(moving.changes)) == len(moving.changes)
     assert moving.gaps == staying.gaps == []
 
 

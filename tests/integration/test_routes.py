@@ -33,15 +33,6 @@ Stand = Callable[..., Coroutine[Any, Any, StandIn]]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """An agent that runs."""
-    require("linux")
-    made = Place(tmp_path_factory.mktemp("routes"))
-    with made.catalog():
-        yield made
-
-
-@pytest.fixture(scope="module")
 def door(place: Place) -> Iterator[Door]:
     """A file server before it, all in the clear behind."""
     with place.door() as made:
@@ -363,7 +354,7 @@ async def test_a_form_of_another_site_and_an_anonymous_publisher_reach_nobody(
             assert answer.status == 403
     async with client.post(url, data=b"hello") as answer:
         assert answer.status == 401
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer resource_metadata=")
     assert len(hub.told) == before
     token = {"Authorization": "Bearer t", "Origin": door.url}
     async with client.post(url, data=b"hello", headers=token) as answer:

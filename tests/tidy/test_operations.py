@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import urllib.request
 
+from tests.harness.in_process import running
 from tests.harness.sources import ROOT, programs_code
 
 from callboard.chassis.listeners import as_markdown
+from callboard.gateway.commands.findings import METRICS_READ
+from callboard.gateway.service import GatewayProgram
+from callboard.gateway.settings import GatewaySettings
 from callboard.testing import Catalog
 
 DOCUMENT = (ROOT / "docs/operations.md").read_text("utf-8")
 METRIC = re.compile(r"\bcallboard_[a-z_]+[a-z]\b")
+EXPORTED = re.compile(r"^# TYPE (callboard_\w+) ", re.M)
 
 
 def told(program: str, document: str = DOCUMENT) -> set[str]:
@@ -28,8 +33,7 @@ def test_an_agents_metrics_are_told_whole(catalog: Catalog) -> None:
     url = f"{catalog.url}/v1/agent/metrics?format=prometheus"
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
-    exported = re.findall(r"^# TYPE (callboard_\w+) ", text, re.M)
-    assert told("agent") == set(exported)
+    assert told("agent") == set(EXPORTED.findall(text))
 
 
 def test_the_name_servers_metrics_are_told_whole() -> None:
@@ -69,3 +73,10 @@ def test_the_issuers_metrics_are_told_whole() -> None:
         name for source in sources for name in re.findall(r'"(callboard_\w+[a-z])"', source)
     }
     assert told("issuer") == exported
+
+
+async def test_the_gateways_metrics_are_told_whole_and_its_doctor_reads_some_of_them() -> None:
+    async with running(GatewayProgram(GatewaySettings(port=0, media_port=0))) as gateway:
+        exported = set(EXPORTED.findall(gateway.metrics.text().decode()))
+    assert told("gateway") == exported
+    assert exported >= METRICS_READ

@@ -17,20 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from make.programs import FILESERVER, NAMES, NAMESERVER
+from make.programs import FILESERVER, GATEWAY, HUB, NAMESERVER, SIDECAR, runnable
 from tests.harness.bootstrapped import agent
-from tests.harness.capabilities import require
+from tests.harness.capabilities import has, require
 from tests.harness.certified import CA, material
 from tests.harness.eventually import SLOW
 from tests.harness.lone import running
 from tests.harness.process_driver import own_network
+from tests.unit.sidecar.sidecar_process import running as sidecar
 
-from callboard.chassis.listeners import LISTENERS, Listener, Security
+from callboard.chassis.listeners import LISTENERS, Listener, Security, default_port
 from callboard.pki.contexts import Material
 from callboard.pki.roles import names_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+SIDECAR_PORT = default_port(SIDECAR, "control")
 ON_PURPOSE = {"cert_expirationStatus", "cert_notAfter", "cert_revocation", "BREACH"}
 ABOVE_LOW = {"MEDIUM", "HIGH", "CRITICAL", "FATAL"}
 IN_ORDER = {
@@ -76,7 +78,7 @@ class Scan:
 def listeners() -> list[Listener]:
     """The rows of the table with TLS whose programs stand."""
     kinds = (Security.MUTUAL_TLS, Security.SERVER_TLS)
-    stand = {"agent", *NAMES}
+    stand = {"agent", *runnable()}
     return [row for row in LISTENERS if row.security in kinds and row.program in stand]
 
 
@@ -128,6 +130,8 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Listener, S
         more = {
             NAMESERVER: ["-port=8600", f"-data-dir={directory / 'names'}"],
             FILESERVER: ["-page"],
+            HUB: [f"-data-dir={directory / 'history'}"],
+            GATEWAY: ["-pattern"],
         }
         for number, (program, own) in enumerate(more.items(), start=9091):
             health = f"{place}:{number}"
@@ -137,6 +141,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Listener, S
                 running([*argv, *files(program, program)], log, directory)
             )
             lone.wait_for(f"http://{health}/readyz")
+        if has("python3-gi"):
+            flags = files(SIDECAR, SIDECAR)
+            programs.enter_context(sidecar(directory, *flags, host=place, port=SIDECAR_PORT))
         person = material(
             directory / "person", authority.leaf(names_for("operator", "")), authority
         )
