@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.harness.clusters import Callboard, Cluster, Consul
+from benchmarks.harness.load import p95
 
 STARTS = 20
 LIMIT_S = 30.0
@@ -41,11 +42,6 @@ def leader_named_s(cluster: Cluster) -> float:
             return time.monotonic() - began
         time.sleep(0.02)
     raise TimeoutError(f"{cluster.name} has no leader")
-
-
-def p95(values: list[float]) -> float:
-    """The 95th percentile (of 20: the second largest)."""
-    return sorted(values)[int(len(values) * 0.95) - 1]
 
 
 def main() -> int:

@@ -54,8 +54,21 @@ def median(loads: Sequence[Load]) -> Load:
     )
 
 
+def p95(values: Sequence[float]) -> float:
+    """The 95th percentile (of 20: the second largest)."""
+    return sorted(values)[int(len(values) * 0.95) - 1]
+
+
 def verdict(name: str, ratio: float, bar: float) -> bool:
-    """Print a ratio with its bar; whether it holds."""
-    holds = ratio >= bar
+    """Print a ratio with the bar that it must reach; whether it holds."""
+    return _told(name, ratio, bar, ratio >= bar)
+
+
+def below(name: str, ratio: float, bar: float) -> bool:
+    """Print a ratio with the bar that it must not pass; whether it holds."""
+    return _told(name, ratio, bar, ratio <= bar)
+
+
+def _told(name: str, ratio: float, bar: float, holds: bool) -> bool:
     print(f"{name}: {ratio:.2f}x (bar {bar:.2f}x): {'holds' if holds else 'MISSED'}", flush=True)
     return holds

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -169,6 +171,11 @@ class Cost:
     def per_cpu_s(self) -> float:
         """Deliveries in a second of the hub's processor time."""
         return self.seen.delivered / max(self.cpu_s, 0.01)
+
+
+def middle(costs: Sequence[Cost], figure: Callable[[Cost], float]) -> float:
+    """The median of a figure."""
+    return statistics.median(map(figure, costs))
 
 
 def run(hub: Hub, topic: str, *options: object) -> Cost:
