@@ -18,6 +18,7 @@ from callboard.media.leases import REQUEST_BYTES_MAX, Asked, BadMessage, Granted
 from callboard.media.streams import listing
 from callboard.pki.roles import WrongRole, authorise, peer_of
 from callboard.sidecar.leases import TooMany
+from callboard.sidecar.pipeline.films import Closed
 from callboard.sidecar.serving import BoundedServer, Handler
 from callboard.sidecar.supervisor import NoFilm, NoSuchStream, NotPlayable, Supervisor
 
@@ -138,6 +139,8 @@ class _Control(Handler):
             else:
                 told = film.go_on() if verb == "start" else film.pause()
                 self.answer(HTTPStatus.OK, told.to_json())
+        except Closed:  # (it has ended in between)
+            self.answer(HTTPStatus.NOT_FOUND, "there is no such lease")
         except NoFilm as problem:
             self.answer(HTTPStatus.CONFLICT, str(problem))
         except BadMessage as problem:

@@ -141,11 +141,15 @@ class Supervisor:
             return self._leases.holds(lease, time.monotonic())
 
     def _forget_films(self) -> None:
-        self._playing = {id: film for id, film in self._playing.items() if film.is_alive()}
+        """With the lock held: one that has ended by a mistake takes its lease with it."""
+        for id in [id for id, film in self._playing.items() if not film.is_alive()]:
+            del self._playing[id]
+            self._leases.release(id, time.monotonic())
 
     def film(self, lease: str) -> Film | None:
         """What is played for a lease; None if there is no such lease. Raises NoFilm."""
         with self._lock:
+            self._forget_films()
             if not self._leases.holds(lease, time.monotonic()):
                 return None
             found = self._playing.get(lease)
@@ -163,6 +167,7 @@ class Supervisor:
     def renew(self, lease: str) -> Renewed | None:
         """How long it lasts from now on, and where its film is; None if there is none."""
         with self._lock:
+            self._forget_films()
             known = self._leases.renew(lease, time.monotonic())
             film = self._playing.get(lease)
         if not known:
@@ -170,9 +175,14 @@ class Supervisor:
         return Renewed(self._leases.lasts_s, film.progress() if film is not None else None)
 
     def release(self, lease: str) -> bool:
-        """End a lease; False if there is none."""
+        """End a lease; False if there is none. Of a film, nothing is sent any more afterwards, and
+        its place is free."""
         with self._lock:
             known = self._leases.release(lease, time.monotonic())
+            film = self._playing.get(lease)
+        if film is not None:
+            film.stopping.set()
+            film.join(STOP_S)
         for each in self._running.values():
             each.woken.set()
         return known

@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1
 
 
+class Closed(Exception):
+    """The film's lease has ended: nothing of it is played any more."""
+
+
 class Film(threading.Thread):
     """One viewer's, from `start` to the end of its lease. Safe to be told from any thread."""
 
@@ -64,6 +68,7 @@ class Film(threading.Thread):
         self._sequences = {id: each.sequence for id, each in self._numbers.items()}
         self._pipeline: Pipeline | None = None
         self.stopping = threading.Event()
+        self._closed = False
         self._sockets: dict[str, Any] = {}
         try:
             for track in tracks:
@@ -84,6 +89,7 @@ class Film(threading.Thread):
             log.exception("a film failed")
         finally:
             with self._lock:
+                self._closed = True
                 self._end_stretch()
                 self._close()
 
@@ -99,8 +105,9 @@ class Film(threading.Thread):
             return self._told()
 
     def go_on(self) -> Progress:
-        """Play; after the end from the beginning."""
+        """Play; after the end from the beginning. Raises Closed."""
         with self._lock:
+            self._check_open()
             if self._state is not State.PLAYING:
                 self._begin(0.0 if self._state is State.ENDED else self._position_s)
             return self._told()
@@ -114,8 +121,9 @@ class Film(threading.Thread):
             return self._told()
 
     def seek(self, position_s: float) -> Progress:
-        """Go on there, or wait there if it is paused."""
+        """Go on there, or wait there if it is paused. Raises Closed."""
         with self._lock:
+            self._check_open()
             if self._duration_s:
                 position_s = min(position_s, self._duration_s)
             if self._state is State.PAUSED:
@@ -126,6 +134,12 @@ class Film(threading.Thread):
             return self._told()
 
     # ------------------------------------------------------------------ with the lock held
+
+    def _check_open(self) -> None:
+        # A stretch that begins after the thread has gone would send without end: nobody looks at
+        # it, and nobody stops it.
+        if self._closed:
+            raise Closed
 
     def _told(self) -> Progress:
         if self._pipeline is not None:
