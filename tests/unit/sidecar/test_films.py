@@ -249,7 +249,8 @@ def test_nothing_is_sent_after_the_end_of_a_lease_whatever_is_asked_meanwhile(
 def test_what_is_no_film_or_no_lease_is_not_steered(sidecar: Sidecar, video: Receiver) -> None:
     lease = sidecar.take("loop", video=video)
     assert "state" not in progress(sidecar, lease)
-    for verb, body in (("pause", None), ("start", None), ("seek", {"position_s": 1.0})):
+    steps: dict[str, object] = {"pause": None, "start": None, "seek": {"position_s": 1.0}}
+    for verb, body in steps.items():
         assert sidecar.ask("POST", f"/leases/{lease}/{verb}", body).status == 409
         assert sidecar.ask("POST", f"/leases/nobody/{verb}", body).status == 404
         assert sidecar.ask("GET", f"/leases/{lease}/{verb}").status == 405
