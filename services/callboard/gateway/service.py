@@ -37,7 +37,8 @@ from callboard.gateway.settings import GatewaySettings
 from callboard.gateway.snapshots.pictures import Pictures
 from callboard.gateway.sources.catalog import Catalog
 from callboard.gateway.sources.instances import Instance
-from callboard.gateway.sources.opening import Sources, open_sources
+from callboard.gateway.sources.opening import Sources, open_sources, script_senders
+from callboard.gateway.sources.senders import is_in
 from callboard.pki.live import LiveIdentity
 from callboard.serve import Limits, Request, Server, TimerWheel
 from callboard.serve.memory import map_tls_buffers
@@ -185,10 +186,13 @@ class GatewayProgram:
         settings, pictures = self._settings, Pictures()
         life.on_stop("snapshots", pictures.stop)
         secret = _read_token(settings.turn_secret, "turn-secret")
+        # (scripts may send RTP without a token: who publishes from there need not show one, either)
+        here = script_senders(settings)
         return Gateway(
             sessions,
             watching=watching,
             publishing=_bearer(settings.whip_token, "whip-token"),
+            is_here=lambda host: is_in(host, here),
             ice_servers=IceServers(
                 settings.ice_servers, secret, good_for_s=settings.turn_lifetime_s
             ),

@@ -63,8 +63,8 @@ FLAGS = FlagSet(
                default_port("gateway", "rtp")),
         number("rtp-audio-port", "Port of scripts' audio; -1 is off.",
                default_port("gateway", "rtp_audio")),
-        repeated("rtp-from", "Address or network that scripts send from, besides loopback; "
-                 f"`{NEIGHBOUR}`: the default route's gateway."),
+        repeated("rtp-from", "Address or network that scripts send RTP from, and publish by WHIP "
+                 f"without a token, besides loopback; `{NEIGHBOUR}`: the default route's gateway."),
         text("streams", "File that describes streams at ports of their own (TOML)."),
         switch("pattern", "Have a stream `test-pattern`, made in here, where no sidecar has one."),
         text("whep-token", "File with a token that viewers show. Default: everybody may watch."),

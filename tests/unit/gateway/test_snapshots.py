@@ -166,6 +166,20 @@ async def test_a_live_stream_has_a_picture_which_is_kept_for_a_while(streams: St
         assert decode.calls == 3
 
 
+async def test_a_picture_that_took_long_is_kept_the_less(streams: Streams) -> None:
+    feed, decode = opened(streams), Decoder()
+    feed.frame()
+    decode.goes_on.clear()
+    async with making(Pictures(decode=decode, kept_s=0.2)) as pictures:
+        asked = asyncio.create_task(pictures.of(feed.live))
+        started_at = asyncio.get_running_loop().time()
+        assert await eventually(lambda: asyncio.get_running_loop().time() > started_at + 0.3)
+        decode.goes_on.set()
+        await asked
+        await pictures.of(feed.live)
+        assert decode.calls == 2
+
+
 async def test_who_asks_together_shares_one_picture_and_streams_take_turns(
     streams: Streams,
 ) -> None:

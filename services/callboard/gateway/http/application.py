@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from callboard.catalog.version import VERSION
+from callboard.chassis.listeners import is_loopback
 from callboard.gateway.http.ancestors import ANCESTORS
 from callboard.gateway.http.bearer import Bearer
 from callboard.gateway.http.events import EventEndpoints
@@ -64,18 +65,21 @@ class Gateway:
         *,
         watching: Bearer | None = None,
         publishing: Bearer | None = None,
+        is_here: Callable[[str], bool] = is_loopback,
         ice_servers: IceServers | None = None,
         allowed_origins: Iterable[str] = (),
         snapshot: Snapshot | None = None,
         frame_ancestors: str = ANCESTORS,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`watching` and `publishing` judge the tokens of viewers and publishers;
+        """`watching` and `publishing` judge the tokens of viewers and publishers; without
+        `publishing` those publish whose address `is_here`;
         `frame_ancestors` are the pages that may have /watch/NAME in a frame; `wall` is seconds
         since 1970. Raises OSError without the files of that page."""
         self._sessions = sessions
         self._watching = watching
         self._publishing = publishing
+        self._is_here = is_here
         self._ice_servers = ice_servers
         self._origins = tuple(allowed_origins)
         self._snapshot = snapshot
@@ -108,6 +112,7 @@ class Gateway:
             self._sessions,
             frame,
             bearer=self._publishing,
+            is_here=self._is_here,
             ice_servers=self._ice_servers,
             wall=self._wall,
         )

@@ -19,7 +19,7 @@ VARY = ("Vary", "Origin")
 METHODS = "GET, HEAD, POST, PATCH, DELETE"
 REQUEST_HEADERS = "Authorization, Content-Type, If-Match, Last-Event-ID, Cache-Control"
 EXPOSED = (
-    "Location, ETag, Link, Accept-Post, Accept-Patch, Retry-After, WWW-Authenticate, "
+    "Location, ETag, Link, Allow, Accept-Post, Accept-Patch, Retry-After, WWW-Authenticate, "
     "Callboard-Reason"
 )
 PREFLIGHT_S = 7200

@@ -24,6 +24,9 @@ from callboard.gateway.session.viewer import Viewer
 from callboard.serve import Answer, Request
 
 ACCEPT_POST = ("Accept-Post", SDP)
+ACCEPT_PATCH = ("Accept-Patch", f"{FRAGMENT}, {SDP}")
+AT_STREAM = ("Allow", "GET, HEAD, OPTIONS, POST")
+AT_SESSION = ("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH")
 ROOT = "whep"
 
 
@@ -58,7 +61,9 @@ class WhepEndpoints:
         except Refused:
             trusted = False
         links = self._ice_servers.links(self._wall(), trusted=trusted)
-        return Answer(204, b"", [ACCEPT_POST, *links])
+        _, session, rest = split(request)
+        accepted = ACCEPT_PATCH if session and not rest else ACCEPT_POST
+        return Answer(204, b"", [accepted, *links])
 
     def post(self, request: Request) -> Awaitable[Answer] | Answer:
         """A viewer's offer (application/sdp): 201 and our answer. 406 and an offer of ours if
@@ -71,7 +76,7 @@ class WhepEndpoints:
             where = location(request, self.frame.door, ROOT, name, session, "sse")
             return self._events.create(request, self._viewer(name, session), rest, where)
         if session:
-            raise Refused(405, "POST is done at the stream", ("Allow", "DELETE, GET, PATCH"))
+            raise Refused(405, "POST is done at the stream", AT_SESSION)
         check_content_type(request, SDP)
         return self._watch(request, name)
 
@@ -99,7 +104,7 @@ class WhepEndpoints:
         authorise(self._bearer, request)
         name, session, rest = split(request)
         if not session or rest:
-            raise Refused(405, "PATCH is done at a session", ("Allow", "GET, HEAD, OPTIONS, POST"))
+            raise Refused(405, "PATCH is done at a session", AT_STREAM)
         kind = check_content_type(request, FRAGMENT, SDP)
         viewer = self._viewer(name, session)
         if kind == FRAGMENT:
@@ -114,7 +119,7 @@ class WhepEndpoints:
         authorise(self._bearer, request)
         name, session, rest = split(request)
         if not session:
-            raise Refused(405, "DELETE is done at a session", ("Allow", "GET, HEAD, OPTIONS, POST"))
+            raise Refused(405, "DELETE is done at a session", AT_STREAM)
         viewer = self._viewer(name, session)
         if rest:
             return self._events.delete(viewer, rest)
@@ -140,6 +145,7 @@ class WhepEndpoints:
         viewer, text = await self._sessions.invite(name, asker)
         where = location(request, self.frame.door, ROOT, name, viewer.id)
         headers = [("Location", where), ("ETag", viewer.etag), NO_STORE, ("Accept-Patch", SDP)]
+        headers += [*self._ice_servers.links(self._wall()), ("Link", EVENTS_LINK.format(where))]
         headers.append(("Callboard-Reason", reason))
         return Answer(406, text.encode(), headers, SDP)
 

@@ -18,7 +18,7 @@ from callboard.gateway.http.session_resource import (
     location,
     patch_ice,
 )
-from callboard.gateway.http.whep import ACCEPT_POST, split
+from callboard.gateway.http.whep import ACCEPT_POST, AT_SESSION, AT_STREAM, split
 from callboard.gateway.live import check_name
 from callboard.gateway.sdp.answers import NoCommonCodec
 from callboard.gateway.session.publisher import Publisher
@@ -38,14 +38,16 @@ class WhipEndpoints:
         frame: Frame,
         *,
         bearer: Bearer | None = None,
+        is_here: Callable[[str], bool] = is_loopback,
         ice_servers: IceServers | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Without `bearer` programs and our own pages on this machine may publish, and nobody
-        else."""
+        else; `is_here` says whether an address is this machine's."""
         self._sessions = sessions
         self._frame = frame
         self._bearer = bearer
+        self._is_here = is_here
         self._ice_servers = ice_servers or IceServers()
         self._wall = wall
 
@@ -57,7 +59,8 @@ class WhipEndpoints:
         except Refused:
             trusted = False
         links = self._ice_servers.links(self._wall(), trusted=trusted)
-        return Answer(204, b"", [ACCEPT_POST, *links])
+        accepted = ("Accept-Patch", FRAGMENT) if split(request)[1] else ACCEPT_POST
+        return Answer(204, b"", [accepted, *links])
 
     def post(self, request: Request) -> Awaitable[Answer]:
         """A publisher's offer (application/sdp): 201 and our answer; the stream can be watched at
@@ -65,7 +68,7 @@ class WhipEndpoints:
         self._authorise(request)
         name, session, _ = split(request)
         if session:
-            raise Refused(405, "POST is done at the stream", ("Allow", "DELETE, GET, PATCH"))
+            raise Refused(405, "POST is done at the stream", AT_SESSION)
         check_content_type(request, SDP)
         return self._publish(request, name)
 
@@ -84,7 +87,7 @@ class WhipEndpoints:
         self._authorise(request)
         name, session, rest = split(request)
         if not session:
-            raise Refused(405, "PATCH is done at a session", ("Allow", "GET, HEAD, OPTIONS, POST"))
+            raise Refused(405, "PATCH is done at a session", AT_STREAM)
         check_content_type(request, FRAGMENT)
         return patch_ice(request, self._publisher(name, session, rest))
 
@@ -93,7 +96,7 @@ class WhipEndpoints:
         self._authorise(request)
         name, session, rest = split(request)
         if not session:
-            raise Refused(405, "DELETE is done at a session", ("Allow", "GET, HEAD, OPTIONS, POST"))
+            raise Refused(405, "DELETE is done at a session", AT_STREAM)
         self._publisher(name, session, rest).end("it has said so")
         return Answer(200)
 
@@ -110,7 +113,7 @@ class WhipEndpoints:
     def _authorise(self, request: Request) -> None:
         if self._bearer is not None:
             authorise(self._bearer, request)
-        elif is_proxied(request.headers) or not is_loopback(request.client[0]):
+        elif is_proxied(request.headers) or not self._is_here(request.client[0]):
             raise Refused(
                 401,
                 "without -whip-token only this machine may publish, and not through a proxy",

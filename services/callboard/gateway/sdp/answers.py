@@ -174,9 +174,15 @@ def _sent_parameters(stream: Codec, chosen: Format) -> dict[str, str]:
     return parameters
 
 
+CLOCKS = {VIDEO: (90_000, 1), AUDIO: (48_000, 2)}
+"""Clock rate and channels of what is published (RFC 6184, 5.1; RFC 7587, 7): no other is one."""
+
+
 def _publishable(offered: Format, names: Sequence[str]) -> bool:
     codec = offered.codec
     if codec.name.lower() not in names:
+        return False
+    if (codec.clock_rate, codec.channels) != CLOCKS[codec.kind]:
         return False
     # what a viewer is told of the stream must be what comes: no single-NAL-unit H264
     return matches(replace(codec, parameters=_published(codec)), codec)

@@ -97,6 +97,12 @@ class Publisher(Session):
             self._report_at = now + REPORT_INTERVAL_S
             self._report(now)
 
+    def silent_s(self, now: float) -> float:
+        """How long it has sent nothing, since it is connected."""
+        if self.connected_at is None:
+            return 0.0
+        return now - max(self.connected_at, self.live.heard_at)
+
     # ------------------------------------------------------------------ what comes
 
     def take_rtp(self, data: bytes, now: float) -> None:

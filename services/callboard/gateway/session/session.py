@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from callboard.gateway.ports import Peer
@@ -58,6 +59,8 @@ class Session:
         """Called once media can go."""
         self.when_ended: list[Callable[[], None]] = []
         """Called once it is over."""
+        self.candidates: Callable[[], tuple[str, ...]] = lambda: facts.candidates
+        """Where we are reached, asked at a restart: names may have moved since the first answer."""
         self._peer = peer
         self._facts = facts
         self._agreed: Answer | None = None
@@ -105,9 +108,8 @@ class Session:
         assert self._agreed is not None
         ufrag, password = self._peer.restart()
         self._remote_ufrag = fragment.ufrag
-        old = self._facts
-        self._facts = Facts(
-            ufrag, password, old.fingerprint, old.candidates, old.session_id, old.stream, old.cname
+        self._facts = replace(
+            self._facts, ufrag=ufrag, password=password, candidates=self.candidates()
         )
         first = self._agreed.media[0]
         return write(self._facts, first.codec.kind, first.mid, first.payload_type)
@@ -122,7 +124,10 @@ class Session:
         self.state, self.reason = State.ENDED, reason
         if self._connecting is not None and self._connecting is not asyncio.current_task():
             self._connecting.cancel()
-        self.closing(connected=connected)
+        try:
+            self.closing(connected=connected)
+        except Exception:
+            log.exception("a session's good-bye failed", extra=self._named())
         self._peer.close()
         log.info("a session has ended", extra={**self._named(), "reason": reason})
         self._on_ended(self)

@@ -38,6 +38,8 @@ RETRY_AFTER_S = 2
 """When it is worth asking again for a stream that does not come yet."""
 OPEN_WITHIN_S = 10.0
 """For a stream that is made for one viewer."""
+SILENT_S = 5.0
+"""A publisher that has sent nothing for so long makes way for another one."""
 PUBLISHED_CODECS = ("h264", "vp8", "vp9", "av1", "h265", "opus")
 
 
@@ -190,7 +192,7 @@ class Sessions:
         if len(self._publishers) >= self._limits.publishers:
             self.refused += 1
             raise TooMany(f"there are {self._limits.publishers} publishers")
-        self._check_free(name)
+        silent = self._check_free(name)
         offered = parse(body)
         peer = self._transports.peer()
         id = self._identifier()
@@ -201,6 +203,8 @@ class Sessions:
                 TrackDescription(each.track, each.codec, each.payload_type) for each in agreed.media
             )
             described = StreamDescription(name, name, tracks, attributes={"source": "whip"})
+            if silent is not None:
+                silent.end(f"another publisher has come, and nothing for {SILENT_S:g} s from here")
             live = self.streams.open(described, source=f"publisher {id[:6]}")
         except BaseException:
             peer.close()
@@ -216,6 +220,7 @@ class Sessions:
             rng=self._rng,
             on_ended=self._forget,
         )
+        publisher.candidates = self._candidates(asker)
         self._publishers[id] = publisher
         publisher.agree(agreed, offered.ufrag, _fingerprints(offered))
         return publisher
@@ -270,10 +275,17 @@ class Sessions:
             self.refused += 1
             raise TooMany("there are as many viewers as may be")
 
-    def _check_free(self, name: str) -> None:
+    def _check_free(self, name: str) -> Publisher | None:
+        """Raises StreamTaken. One that has lost its network says no good-bye: who comes instead
+        need not wait until it is known to have gone. That one is returned."""
         live = self.streams.find(name)
-        if live is not None and live.source:
-            raise StreamTaken(f"stream {name} is sent by {live.source}")
+        if live is None or not live.source:
+            return None
+        now = asyncio.get_running_loop().time()
+        for publisher in self._publishers.values():
+            if publisher.live is live and publisher.silent_s(now) > SILENT_S:
+                return publisher
+        raise StreamTaken(f"stream {name} is sent by {live.source}")
 
     def _outgoing(self, name: str) -> list[Outgoing]:
         """The first rendition of each kind."""
@@ -293,11 +305,14 @@ class Sessions:
             peer.ufrag,
             peer.password,
             peer.fingerprint,
-            self._transports.candidates(loopback=asker.loopback),
+            self._candidates(asker)(),
             self._rng.getrandbits(62),
             name,
             f"callboard-{self._rng.getrandbits(32):08x}",
         )
+
+    def _candidates(self, asker: Asker) -> Callable[[], tuple[str, ...]]:
+        return lambda: self._transports.candidates(loopback=asker.loopback)
 
     async def _viewer(self, name: str, peer: Peer, facts: Facts, asker: Asker) -> Viewer:
         live = await self._open(name)
@@ -313,6 +328,7 @@ class Sessions:
             rng=self._rng,
             on_ended=self._forget,
         )
+        viewer.candidates = self._candidates(asker)
         self._viewers[viewer.id] = viewer
         return viewer
 
@@ -339,7 +355,10 @@ class Sessions:
 
     def tick(self, now: float) -> None:
         """What is due: of the streams, and of each session. One that fails is ended."""
-        self.streams.tick(now)
+        try:
+            self.streams.tick(now)
+        except Exception:  # (a clock that stands still would keep every session for ever)
+            log.exception("a look at the streams failed")
         for session in self.each():
             try:
                 session.tick(now)

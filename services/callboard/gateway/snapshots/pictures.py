@@ -3,9 +3,10 @@
     pictures = Pictures()
     jpeg = await pictures.of(live)
 
-A picture shows the newest keyframe, which is at most GOP's span old when it is decoded: with the
-time that it is kept, no picture is older than ten seconds. Who asks meanwhile gets the same one, or
-waits for the same one.
+A picture shows the newest keyframe. That is up to 3 s old (`stream.gop.SPAN_MAX_S`), and 2 s more
+where the source has just fallen silent; with the time that it is kept, which begins before it is
+decoded, no picture is older than ten seconds. Who asks meanwhile gets the same one, or waits for
+the same one.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from callboard.gateway.snapshots.decoding import jpeg_of
 from callboard.gateway.snapshots.frames import assembled, keyframe_of
 from callboard.gateway.stream.packet import Packet
 
-KEPT_S = 6.0
-"""Of one picture; its keyframe was up to 3 s old (`stream.gop.SPAN_MAX_S`)."""
+KEPT_S = 4.0
+"""Of one picture, from when its keyframe was taken."""
 KEYFRAME_WITHIN_S = 3.0
 """The source is asked for one, and has so long."""
 LOOK_S = 0.05
@@ -48,8 +49,8 @@ class Pictures:
         self._kept_s = kept_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._kept: dict[LiveStream, tuple[float, bytes]] = {}
-        """When it was made, and the picture."""
-        self._made: dict[LiveStream, asyncio.Task[bytes]] = {}
+        """When its keyframe was taken, and the picture."""
+        self._made: dict[LiveStream, asyncio.Task[tuple[float, bytes]]] = {}
         """At most one for each stream, however many wait for it."""
 
     async def stop(self) -> None:
@@ -81,21 +82,22 @@ class Pictures:
             making = asyncio.create_task(self._make(live, track), name=f"snapshot {live.name}")
             self._made[live] = making
             making.add_done_callback(lambda done: self._done(live, done))
-        return await asyncio.shield(making)
+        return (await asyncio.shield(making))[1]
 
-    def _done(self, live: LiveStream, done: asyncio.Task[bytes]) -> None:
+    def _done(self, live: LiveStream, done: asyncio.Task[tuple[float, bytes]]) -> None:
         del self._made[live]
         if not done.cancelled() and done.exception() is None:
-            self._kept[live] = (asyncio.get_running_loop().time(), done.result())
+            self._kept[live] = done.result()
 
-    async def _make(self, live: LiveStream, track: LiveTrack) -> bytes:
+    async def _make(self, live: LiveStream, track: LiveTrack) -> tuple[float, bytes]:
         codec = track.description.codec.name
         frame = await self._keyframe(live, track)
         loop = asyncio.get_running_loop()
+        taken_at = loop.time()
         try:
             parts = assembled(codec, [packet.payload for packet in frame])
             made = loop.run_in_executor(self._thread, self._decode, codec, parts)
-            return await asyncio.wait_for(made, DECODED_WITHIN_S)
+            return taken_at, await asyncio.wait_for(made, DECODED_WITHIN_S)
         except ValueError as problem:
             raise _none_of(live, str(problem)) from None
         except TimeoutError:

@@ -91,7 +91,7 @@ def open_sources(
 
 def _port_streams(settings: GatewaySettings) -> Iterator[PortStream]:
     script = configured.script_stream(
-        settings.rtp_port, settings.rtp_audio_port, _script_senders(settings)
+        settings.rtp_port, settings.rtp_audio_port, script_senders(settings)
     )
     if script is not None:
         yield script
@@ -99,7 +99,8 @@ def _port_streams(settings: GatewaySettings) -> Iterator[PortStream]:
         yield from _load(settings.streams)
 
 
-def _script_senders(settings: GatewaySettings) -> tuple[Network, ...]:
+def script_senders(settings: GatewaySettings) -> tuple[Network, ...]:
+    """The networks that scripts of this machine come from."""
     if not settings.rtp_from_neighbour:
         return settings.rtp_from
     neighbour = default_gateway()

@@ -77,7 +77,7 @@ class Senders:
         if known is None:
             if len(self._judged) >= KNOWN_MAX:
                 self._judged.clear()
-            known = self._judged[host] = _is_in(host, self._networks)
+            known = self._judged[host] = is_in(host, self._networks)
         return known
 
 
@@ -86,7 +86,8 @@ def network_of(text: str) -> Network:
     return ipaddress.ip_network(text.strip("[]"))
 
 
-def _is_in(host: str, networks: Iterable[Network]) -> bool:
+def is_in(host: str, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks; IPv4 in IPv6 is IPv4."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

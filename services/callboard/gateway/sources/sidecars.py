@@ -216,7 +216,8 @@ class Sidecars:
             return
         kind = ViewerStreams if listed.per_viewer else SharedStream
         taken = kind(self._streams, origin, listed.description, self._rng)
-        self._make_way(name)
+        if not listed.description.problem:  # (what plays makes no way for what does not)
+            self._make_way(name)
         try:
             taken.start()
         except StreamTaken as problem:

@@ -189,10 +189,12 @@ class _Personal:
         self._keeper.watched(True)
         try:
             await self._keeper.take()
-        except ControlError as problem:
+        except BaseException as problem:  # (who asked may have left meanwhile)
             self.ports.close()
             self._streams.close(live, str(problem), asyncio.get_running_loop().time())
-            raise ConnectionError(f"the sidecar does not send it: {problem}") from problem
+            if isinstance(problem, ControlError):
+                raise ConnectionError(f"the sidecar does not send it: {problem}") from problem
+            raise
         live.on_wanted = self._wanted
         live.film = _LeasedFilm(self.origin.sidecar, self._keeper)
         self.task = asyncio.create_task(self._run(live), name=f"lease {live.name}")

@@ -180,6 +180,7 @@ async def test_a_client_without_a_common_codec_gets_an_offer_and_has_a_time_to_a
         assert (reply.status, reply.headers["Content-Type"]) == (406, SDP)
         assert "a=setup:actpass" in reply.text and "VP8/90000" in reply.text
         where = reply.headers["Location"]
+        assert [link for link in reply.links if f"{where}/sse" in link]
         early = await stand.ask(
             "PATCH", where, CANDIDATES, FRAGMENT, If_Match=reply.headers["ETag"]
         )
@@ -271,7 +272,11 @@ async def test_nothing_is_posted_to_a_session() -> None:
     async with standing() as stand:
         stand.stream().frame()
         where = (await post(stand)).headers["Location"]
-        assert (await stand.ask("POST", where, OFFER, SDP)).status == 405
+        reply = await stand.ask("POST", where, OFFER, SDP)
+        assert (reply.status, reply.headers["Allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, PATCH")
+        asked = await stand.ask("OPTIONS", where)
+        assert asked.headers["Accept-Patch"] == f"{FRAGMENT}, {SDP}"
+        assert "Accept-Post" not in asked.headers
 
 
 # ------------------------------------------------------------------ limits

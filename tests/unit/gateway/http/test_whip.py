@@ -47,6 +47,7 @@ from callboard.gateway.session.session import State
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
 OBS = client_offer("obs-publisher")
+RESTART = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 X 111\r\na=mid:0\r\n"
 CANDIDATES = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=end-of-candidates\r\n"
 
 
@@ -309,6 +310,40 @@ async def test_a_publisher_that_vanishes_is_gone_after_thirty_seconds() -> None:
         assert (live.online, live.reason) == (False, "the publisher has gone: silent for 30 s")
 
 
+async def test_a_publisher_that_lost_its_network_makes_way_for_another_after_five_seconds() -> None:
+    async with standing() as stand, sending(stand) as (sender, first):
+        await sender.frame()
+        live = stand.streams.find("cam")
+        assert live is not None and await eventually(lambda: live.online)
+        assert (await post(stand)).status == 409, "it sends"
+        live.heard_at -= 4.0
+        assert (await post(stand)).status == 409, "it may go on"
+        live.heard_at -= 2.0
+        publisher = stand.sessions.publisher(first.headers["Location"].split("/")[-1])
+        publisher.connected_at = live.heard_at
+        assert (await stand.ask("POST", "/whip/cam", b"v=0", SDP)).status == 400
+        assert not publisher.reason, "nobody else has come"
+        assert (await post(stand)).status == 201
+        assert "another publisher has come" in publisher.reason
+        assert (await stand.ask("GET", first.headers["Location"])).status == 404
+
+
+async def test_a_publisher_s_restart_tells_where_the_gateway_is_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with standing() as stand:
+        reply = await post(stand)
+        moved = "candidate:1 1 udp 2130706431 192.0.2.7 8189 typ host"
+        monkeypatch.setattr(stand.transports, "candidates", lambda *, loopback: (moved,))
+        restarted = await stand.ask(
+            "PATCH", reply.headers["Location"], RESTART, FRAGMENT, If_Match="*"
+        )
+        assert restarted.status == 200
+        assert restarted.headers["ETag"] not in ("", reply.headers["ETag"])
+        candidates = [line for line in restarted.text.splitlines() if "candidate:" in line]
+        assert candidates == [f"a={moved}"]
+
+
 # ------------------------------------------------------------------ HTTP
 
 
@@ -347,6 +382,8 @@ async def test_a_stream_of_another_source_is_409() -> None:
         (OBS, None, 415),
         (b"v=0", SDP, 400),
         (OBS.replace(b"H264", b"MP4V").replace(b"opus", b"AAC"), SDP, 406),
+        (OBS.replace(b"H264/90000", b"H264/0").replace(b"opus/48000", b"opus/0"), SDP, 406),
+        (OBS.replace(b"H264/90000", b"H264/1").replace(b"opus/48000", b"opus/-1"), SDP, 406),
         (OBS + b"a=x\r\n" * 70_000, SDP, 413),
     ],
 )
@@ -386,7 +423,21 @@ async def test_patches_that_do_not_fit_are_refused(
 @pytest.mark.parametrize("method", ["PATCH", "DELETE", "PUT"])
 async def test_what_is_not_done_at_a_stream_is_405(method: str) -> None:
     async with standing() as stand:
-        assert (await stand.ask(method, "/whip/cam", CANDIDATES, FRAGMENT)).status == 405
+        reply = await stand.ask(method, "/whip/cam", CANDIDATES, FRAGMENT)
+        assert reply.status == 405 and "POST" in reply.headers["Allow"]
+
+
+async def test_options_and_head_tell_what_to_send() -> None:
+    async with standing(allowed_origins=["https://studio.example"]) as stand:
+        asked = await stand.ask("OPTIONS", "/whip/cam", Origin="https://studio.example")
+        assert (asked.status, asked.headers["Accept-Post"]) == (204, SDP)
+        assert asked.headers["Access-Control-Allow-Origin"] == "https://studio.example"
+        assert "PATCH" in asked.headers["Access-Control-Allow-Methods"]
+        assert (await stand.ask("HEAD", "/whip/cam")).headers["Accept-Post"] == SDP
+        where = (await post(stand)).headers["Location"]
+        session = await stand.ask("OPTIONS", where)
+        assert (session.status, session.headers["Accept-Patch"]) == (204, FRAGMENT)
+        assert "Accept-Post" not in session.headers
 
 
 async def test_too_many_publishers_are_503() -> None:
@@ -395,7 +446,8 @@ async def test_too_many_publishers_are_503() -> None:
         for number in range(limit):
             reply = await stand.ask("POST", f"/whip/cam-{number}", OBS, SDP)
             assert reply.status == 201
-        assert (await post(stand)).status == 503
+        refused = await post(stand)
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
 
 
 async def test_credentials_of_turn_are_told_to_who_may_publish_alone() -> None:

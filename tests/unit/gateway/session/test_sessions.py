@@ -58,6 +58,21 @@ async def test_viewers_whose_stream_is_being_opened_count(limits: SessionLimits)
         assert len(stand.sessions) == 2
 
 
+async def test_time_goes_on_for_sessions_where_a_look_at_the_streams_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with standing() as stand:
+        stand.stream("live").frame()
+        where = (await post(stand, "live")).headers["Location"]
+
+        def fail(now: float) -> None:
+            raise RuntimeError("a mistake")
+
+        monkeypatch.setattr(stand.streams, "tick", fail)
+        stand.sessions.tick(asyncio.get_running_loop().time() + 16)
+        assert (await stand.ask("GET", where)).status == 404, "it never connected"
+
+
 async def test_an_opening_that_fails_leaves_its_place_to_the_next() -> None:
     async with standing(limits=SessionLimits(viewers=1)) as stand:
 

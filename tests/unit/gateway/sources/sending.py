@@ -53,6 +53,8 @@ class TestedSidecar:
     leases: dict[str, Sending] = field(default_factory=dict)
     films: frozenset[str] = frozenset()
     """Streams that can be told to pause."""
+    dawdles: asyncio.Event | None = None
+    """Until when no lease is granted."""
     taken: int = 0
     """Leases in all."""
     released: int = 0
@@ -67,6 +69,8 @@ class TestedSidecar:
     async def take(self, stream: str, ports: Mapping[str, int]) -> tuple[str, float]:
         self._check()
         self.taken += 1
+        if self.dawdles is not None:
+            await self.dawdles.wait()
         id = f"lease-{self.taken}"
         lease = self.leases[id] = Sending(stream, dict(ports))
         if stream in self.films:

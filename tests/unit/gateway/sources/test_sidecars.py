@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 from tests.harness.eventually import eventually
@@ -114,6 +116,7 @@ async def test_a_stream_that_cannot_be_played_is_listed_and_not_leased(farm: Far
     await eventually(lambda: sidecar.asked > 3 and streams_of(farm))
     assert farm.found("cam").description.problem == "it is AAC"
     assert sidecar.taken == 0
+    assert farm.made_way == [], "what plays under that name goes on"
     with pytest.raises(NotPlayable, match="AAC"):
         await farm.streams.watch("cam")
 
@@ -131,6 +134,34 @@ async def test_each_viewer_of_a_clip_has_a_lease_of_its_own(farm: Farm) -> None:
     await eventually(lambda: len(sidecar.leases) == 1)
     assert second.online
     assert [it.viewers for it in farm.streams.personal("clip")] == [{viewers[1]}]
+
+
+def has_been_asked(sidecar: TestedSidecar, times: int) -> bool:
+    """For leases."""
+    return sidecar.taken == times
+
+
+def descriptors() -> int:
+    """Open ones of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_a_viewer_who_leaves_while_a_clip_is_opened_leaves_nothing_behind(
+    farm: Farm,
+) -> None:
+    sidecar = farm.add("sidecar-1", PER_VIEWER)
+    await eventually(farm.streams.offered)
+    sidecar.dawdles = asyncio.Event()
+    before = descriptors()
+    for number in range(1, 21):
+        opening = asyncio.create_task(farm.streams.watch("clip"))
+        await eventually(partial(has_been_asked, sidecar, number))
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+    assert farm.streams.personal("clip") == []
+    assert descriptors() <= before + 2
+    sidecar.dawdles.set()
+    assert (await farm.streams.watch("clip")).name == "clip"
 
 
 async def test_a_viewer_s_clip_is_paused_and_sought_in_for_that_viewer_alone(farm: Farm) -> None:
