@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from playwright.async_api import Dialog
 from tests.harness.eventually import eventually
 from tests.harness.playing import GESTURELESS, Watchers, Watching, chromium
 from tests.harness.whep_stand import TITLE, Refusing, WhepStand, whep_stand
@@ -236,6 +237,41 @@ async def test_a_token_is_renewed_when_the_server_takes_it_no_more(
     await eventually(lambda: len(stand.sessions) == 1, 10)
     await page.plays()
     assert await page.run("asked.length") == 3
+
+
+async def test_the_live_page_asks_for_a_token_once_one_is_needed(
+    page: Watching, stand: WhepStand
+) -> None:
+    asked: list[str] = []
+    answers = iter(["wrong", "right", None])
+
+    async def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        given = next(answers)
+        await (dialog.dismiss() if given is None else dialog.accept(given))
+
+    page.page.on("dialog", answer)
+    stand.token = "right"
+    assert asked == [], "nothing is asked before the click"
+    await page.press(WATCH)
+    await page.plays()
+    assert [each.partition(":")[0] for each in asked] == [asked[0].partition(":")[0]] * 2
+    await page.press(STOP)
+    stand.token = "another"
+    await page.press(WATCH)
+    await page.shows("state", "failed")
+    assert len(asked) == 3, "who does not know it is asked no more"
+
+
+async def test_a_stream_is_chosen_by_the_address_and_no_address_is_the_end_of_the_list(
+    browser: Watchers, stand: WhepStand
+) -> None:
+    page = await browser.open(f"{stand.url()}#100%")
+    await page.shows("streams", TITLE)
+    assert await page.text("list-state") == ""
+    await page.run("location.hash = 'test-pattern'")
+    await page.shows("title", TITLE)
+    assert page.complaints == []
 
 
 async def test_a_fixed_token_that_is_wrong_fails(browser: Watchers, stand: WhepStand) -> None:

@@ -1,7 +1,7 @@
 // The live page: what there is to watch, and one stream of it. All addresses are relative.
 
 import { Player } from "./player.js";
-import { figuresOf, slowWords, stateWords } from "./words.js";
+import { decoded, figuresOf, slowWords, stateWords } from "./words.js";
 
 const MEDIA = new URL("../media/", document.baseURI);
 const LIST_MS = 3_000;
@@ -50,7 +50,7 @@ function showList(told) {
   }
   at("empty").hidden = told.length > 0;
   at("empty").textContent = "There are no streams: no sidecar has any, and nobody publishes.";
-  if (!chosen) choose(decodeURIComponent(location.hash.slice(1)));
+  if (!chosen) choose(decoded(location.hash.slice(1)));
   else showChosen();
 }
 
@@ -103,7 +103,8 @@ function choose(name) {
 }
 
 function newPlayer(name) {
-  const made = new Player(at("video"), new URL(`whep/${encodeURIComponent(name)}`, MEDIA));
+  const endpoint = new URL(`whep/${encodeURIComponent(name)}`, MEDIA);
+  const made = new Player(at("video"), endpoint, { token: askToken });
   const listen = (type, show) => {
     made.addEventListener(type, ({ detail }) => made === player && show(detail));
   };
@@ -113,6 +114,11 @@ function newPlayer(name) {
   listen("slow", (slow) => showTrouble("slow", slow ? slowWords(slow) : ""));
   listen("hint", ({ text }) => showTrouble("hint", text));
   return made;
+}
+
+// Nothing is asked for until the gateway wants a token.
+function askToken(reason) {
+  return reason ? window.prompt(`${reason.trim()}: the token to watch`) : "";
 }
 
 function showChosen() {
@@ -150,6 +156,7 @@ at("stop").addEventListener("click", () => {
 });
 at("listen").addEventListener("click", () => player?.unmute());
 
+addEventListener("hashchange", () => choose(decoded(location.hash.slice(1))));
 setInterval(() => document.visibilityState === "visible" && lookForStreams(), LIST_MS);
 document.addEventListener("visibilitychange", () => document.hidden || lookForStreams());
 lookForStreams();

@@ -107,7 +107,8 @@ export class Player extends EventTarget {
 
   // `video`: the element; `url`: the WHEP endpoint of the stream. Options:
   //   token               a token, or a function that gives one (or a promise): asked at the start,
-  //                       and with a reason when the server takes the last one no more
+  //                       and with a reason when the server takes the last one no more; then null
+  //                       is to give up
   //   audio, video        false: without it
   //   iceTransportPolicy  "relay": by TURN alone
   //   about               URL of what the gateway tells of the stream: /streams/NAME beside /whep/
@@ -199,7 +200,9 @@ export class Player extends EventTarget {
 
   async #askToken(reason) {
     const { token } = this.#options;
-    return (this.#renewable ? await token(reason) : token) ?? "";
+    const given = this.#renewable ? await token(reason) : token;
+    if (reason && given === null) throw new Refusal(403, reason);
+    return given ?? "";
   }
 
   // Those that OPTIONS tells; the answer to an offer may tell them, too.

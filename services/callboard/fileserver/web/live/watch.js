@@ -6,7 +6,7 @@
 //   controls=0    without the browser's controls
 
 import { Player } from "./player.js";
-import { slowWords } from "./words.js";
+import { decoded, slowWords } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -15,14 +15,6 @@ const name = decoded(served?.[1] ?? location.search.slice(1));
 const options = new URLSearchParams(served ? location.search : "");
 const endpoint = `${served ? "../whep/" : "../media/whep/"}${encodeURIComponent(name)}`;
 const player = new Player(at("video"), endpoint, { token: decoded(location.hash.slice(1)) });
-
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text; // a lone % is itself
-  }
-}
 
 // Whether an option is on: `muted` alone is.
 function on(option, otherwise) {

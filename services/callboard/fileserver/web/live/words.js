@@ -1,6 +1,15 @@
-// What the pages say of a player.
+// What the pages say of a player, and what is said to them in addresses.
 
 const NUMBERS = { minimumFractionDigits: 0, maximumFractionDigits: 2 };
+
+// A part of an address.
+export function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a lone % is itself
+  }
+}
 
 export const megabits = (bitsPerSecond) =>
   `${(bitsPerSecond / 1e6).toLocaleString("en", NUMBERS)} Mbit/s`;
