@@ -37,6 +37,7 @@ HTTPS_PORT = 1443
 HUB_PORT = 8800
 GATEWAY_PORT = 8889
 MEDIA_PORT = 8189
+JANUS_PORTS = (8088, 8188)
 HEALTH_PORT = 9090
 
 DEBIAN_PYTHON = "/usr/bin/python3"
@@ -44,7 +45,10 @@ DEBIAN_PYTHON = "/usr/bin/python3"
 GSTREAMER = """import gi
 for name in ("Gst", "GstPbutils"):
     gi.require_version(name, "1.0")
-from gi.repository import Gst, GstPbutils"""
+from gi.repository import Gst, GstPbutils
+Gst.init(None)
+wanted = ("rtpbin", "appsrc", "vp8enc", "opusenc", "rtpvp8pay", "rtpopuspay")
+raise SystemExit(not all(map(Gst.ElementFactory.find, wanted)))"""
 GSTREAMER_REMEDY = (
     "apt-get install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base "
     "gstreamer1.0-plugins-good"

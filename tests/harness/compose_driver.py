@@ -143,7 +143,10 @@ class ComposeStack:
         if not (ROOT / ".env").exists():
             raise StackFailure("no .env: run `make images` first")
         ports = dict.fromkeys(PORTS, "0")
+        # (viewers are told of this one: the engine cannot choose it later)
+        ports["MEDIA_PORT"] = str(free_port())
         variables = {**ports, "SUBNET": subnet, "COMPOSE_PROJECT_NAME": self.project}
+        variables |= {"ADVERTISE_IPS": ""}
         # (said in any case: .env may have a profile of its user's)
         variables |= {"COMPOSE_PROFILES": ",".join(self._profiles())}
         variables |= {"HUB_STORE": STORE if self.plan.hubs else ""}
