@@ -81,6 +81,15 @@ def test_a_picture_of_the_stream_can_be_had(stack: Stack) -> None:
     assert found.body.startswith(JPEG)
 
 
+def test_who_publishes_from_this_machine_needs_no_token(stack: Stack) -> None:
+    """The offer is looked at, and is none."""
+    asked = stack.url(GATEWAY, "/whip/studio", GATEWAY_PORT)
+    refused = http("POST", asked, b"v=0", headers={"Content-Type": "application/sdp"})
+    assert refused.status == 400, refused.body
+    passed_on = {"Content-Type": "application/sdp", "X-Forwarded-For": "127.0.0.1"}
+    assert http("POST", asked, b"v=0", headers=passed_on).status == 401
+
+
 @pytest.mark.parametrize("fault", ["killed", "stopped", "frozen"])
 def test_a_stream_goes_on_in_five_seconds_after_its_sidecar_is_back(
     stack: Stack, fault: str
