@@ -43,13 +43,15 @@ def join(
     *,
     audio: Audio | None = None,
     bounds: Bounds | None = None,
+    after: int | None = None,
 ) -> Joining:
     """Send `burst` to a leg at 2.5 times the stream's `rate_bit_s`, then have it join `group`.
 
     `burst` ends with the group's last packet: it is taken in the same step of the loop. With
     `audio`, its packets go before those of video; without, that leg joins its group by itself.
-    `on_keyframe_wanted` is called when video had to be dropped. Raises ValueError for a payload
-    that cannot be sent.
+    `on_keyframe_wanted` is called when video had to be dropped. With `after`, video begins with the
+    next keyframe, numbered as the packet behind the track's `after`: the viewer has seen pictures,
+    and would decode what follows others. Raises ValueError for a payload that cannot be sent.
     """
     joining = Joining(rate_bit_s, on_keyframe_wanted, bounds)
     lanes = [(Kind.VIDEO, leg, group, burst)]
@@ -59,6 +61,8 @@ def join(
         check_payload(packet)
     for kind, to, through, first in lanes:
         joining.add(kind, to, through, first)
+    if after is not None:
+        joining.wait(after)
     joining.drain()
     return joining
 
@@ -96,6 +100,16 @@ class Joining:
         self._lanes[kind] = lane
         lane.send(burst)
         group.join(lane)
+
+    @property
+    def waits(self) -> bool:
+        """Whether no video goes before a keyframe comes."""
+        return self._pacing.needs_keyframe
+
+    def wait(self, after: int) -> None:
+        """Drop video until a keyframe comes, as if what is behind `after` had been too much."""
+        self._pacing.needs_keyframe = True
+        self._lanes[Kind.VIDEO].missed(after)
 
     def put(self, kind: Kind, packet: Packet) -> None:
         """Queue a packet."""
@@ -158,6 +172,10 @@ class _Lane:
         """Take packets for later."""
         for packet in packets:
             self._joining.put(self._kind, packet)
+
+    def missed(self, after: int) -> None:
+        """Nothing behind that packet was sent."""
+        self.skips, self._last = True, after
 
     def pass_on(self, packets: Sequence[Packet]) -> None:
         """Send packets whose turn it is."""

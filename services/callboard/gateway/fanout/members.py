@@ -44,6 +44,10 @@ class Member(ABC):
     def __init__(self) -> None:
         self.groups: set[Members] = set()
         self.closed = False
+        self.refused = False
+        """Its connection had no room for a packet. What follows needs that one: until the numbers
+        are chosen anew, or there is another way, no more is sent, and no number used. (The receiver
+        would ask for what is missing, and libsrtp take the next one for too old.)"""
 
     @abstractmethod
     def send(self, packets: Iterable[Packet]) -> None:

@@ -288,17 +288,30 @@ class NativeLeg(Member):
         for packet in packets:
             if self.closed:  # its connection broke with the packet before
                 return
-            protected = self._fanout.protect(self.at, packet)
-            if protected is not None and self._pair.send(protected):
+            following, pair = self._record.next, self._pair
+            protected = None if self.refused else self._fanout.protect(self.at, packet)
+            if protected is not None and pair.send(protected):
                 self._record.packets += 1
                 self._record.octets += len(packet.payload)
-            else:
-                self._record.dropped += 1
+                continue
+            self._record.dropped += 1
+            if protected is not None and pair is self._pair:
+                self.refused = True
+                self._take_back(following)
+
+    def _take_back(self, following: int) -> None:
+        """See `Memory.take_back`."""
+        record = self._record
+        if record.next == following + 1:
+            record.sent[following % REMEMBERED].lap = 0
+            record.next = following
+        record.floor = record.next
 
     def rebase(self, sequence: int, timestamp: int) -> None:
         """Change the offsets. What was sent before is not sent again: its numbers are used up."""
         self._take(Offsets(sequence, timestamp))
         self._record.floor = self._record.next
+        self.refused = False
 
     def _take(self, offsets: Offsets) -> None:
         self._offsets = offsets
@@ -319,6 +332,7 @@ class NativeLeg(Member):
         if not pair.reliable:
             address = packed_address(pair.address, self._fanout.socket.family)
         self._pair = pair
+        self.refused = False
         self._record.address_bytes = len(address)
         ctypes.memmove(self._record.address, address, len(address))
         for group in self.groups:

@@ -89,6 +89,15 @@ class Memory:
             self.next = index + 1
         return Numbers(number, timestamp, send_time)
 
+    def take_back(self, following: int) -> None:
+        """The packet that was numbered last has not left; `following` is what `next` was before.
+        Its number is free again. It has pushed out what an older one was sent with: those are not
+        sent again."""
+        if self.next == following + 1:
+            self._used[following % REMEMBERED] = 0
+            self.next = following
+        self._floor = self.next
+
     def knows(self, number: int) -> bool:
         """Whether it was used, and can be again for the same packet."""
         index = index_of(number, self.next)

@@ -65,7 +65,8 @@ class Pacing:
         self._queues: dict[Kind, deque[Packet]] = {Kind.AUDIO: deque(), Kind.VIDEO: deque()}
         self._packets = self._bytes = 0
         self._ready_at = now
-        self._needs_keyframe = False
+        self.needs_keyframe = False
+        """Video is dropped until one comes."""
 
     def __len__(self) -> int:
         return self._packets
@@ -73,16 +74,16 @@ class Pacing:
     @property
     def done(self) -> bool:
         """Nothing is queued, and the next packet of video can be decoded."""
-        return not self._packets and not self._needs_keyframe
+        return not self._packets and not self.needs_keyframe
 
     def put(self, kind: Kind, packet: Packet) -> bool:
         """Queue a packet; False if a keyframe is wanted: the queued video was dropped just now.
         Video is then dropped until one comes."""
-        if kind is Kind.VIDEO and self._needs_keyframe:
+        if kind is Kind.VIDEO and self.needs_keyframe:
             if not packet.keyframe:
                 self.dropped += 1
                 return True
-            self._needs_keyframe = False
+            self.needs_keyframe = False
         self._queues[kind].append(packet)
         self._packets += 1
         self._bytes += _bytes(packet)
@@ -92,7 +93,7 @@ class Pacing:
         wanted = bool(video)
         while video:
             self._drop(video)
-        self._needs_keyframe |= wanted
+        self.needs_keyframe |= wanted
         while self._over():
             self._drop(self._queues[Kind.AUDIO])
         return not wanted

@@ -177,8 +177,13 @@ class PlainLeg(Member):
         for packet in run:
             if self.closed:  # its connection broke with the packet before
                 return
-            copy = self._written(packet, now, 0)
-            self._count(packet, sent=copy is not None and self._pair.send(bytes(copy)))
+            following, pair = self._memory.next, self._pair
+            copy = None if self.refused else self._written(packet, now, 0)
+            sent = copy is not None and pair.send(bytes(copy))
+            self._count(packet, sent=sent)
+            if copy is not None and not sent and pair is self._pair:
+                self.refused = True
+                self._memory.take_back(following)
 
     def _count(self, packet: Packet, *, sent: bool) -> None:
         if sent:
@@ -210,6 +215,7 @@ class PlainLeg(Member):
         """Change the offsets. What was sent before is not sent again: its numbers are used up."""
         self._offsets = Offsets(sequence, timestamp)
         self._memory.forbid_what_was_used()
+        self.refused = False
 
     def sequence_of(self, number: int, newest: int) -> int:
         """See `ports.Leg.sequence_of`."""
@@ -226,6 +232,7 @@ class PlainLeg(Member):
             address = socket_address(pair.address, self._fanout.socket.family)
         self._pair = pair
         self._address = address
+        self.refused = False
 
     def close(self) -> None:
         """Leave all groups; send nothing more."""

@@ -2,8 +2,9 @@
 
 A connection is nobody's until a check by it is valid: until then it may send checks alone, and not
 for long. What goes out waits in a queue with a bound. When it is full, packets of RTP are dropped
-until it has drained (the session asks for a keyframe then), since late video is worth less than
-none; STUN, DTLS and RTCP still go.
+until it has drained, since late video is worth less than none; STUN, DTLS and RTCP still go. The
+owner is told before any packet of RTP goes again: its session begins anew then, sound at once and
+the picture with a keyframe.
 """
 
 from __future__ import annotations

@@ -62,6 +62,12 @@ class Outlet:
         """Packets that were asked for and are not there any more, or were too many."""
         self.reports_then = 0
         self._stopped: _Stopped | None = None
+        self._dropped_then = 0
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether packets were dropped here since it began."""
+        return self.leg.dropped > self._dropped_then
 
     def stop(self, now: float) -> None:
         """Leave the group; remember where the numbers are."""
@@ -72,19 +78,22 @@ class Outlet:
             stamp = leg.timestamp_of(self.live.track.newest_timestamp)
             self._stopped = _Stopped(leg.next_number, stamp, now)
 
-    def number(self, burst: Sequence[Packet], rng: random.Random, now: float) -> None:
-        """Choose what the first packet's number and timestamp are: of `burst`, or the next."""
+    def number(self, burst: Sequence[Packet], rng: random.Random, now: float) -> float:
+        """Choose what the first packet's number and timestamp are: of `burst`, or the next. Returns
+        by how many seconds timestamps are ahead of those before the stop."""
         leg, track = self.leg, self.live.track
+        self._dropped_then = leg.dropped
         first = burst[0].sequence if burst else track.newest + 1
         stopped, self._stopped = self._stopped, None
         if stopped is None:
             leg.rebase(rng.randrange(1, FIRST_NUMBERS) - first, rng.getrandbits(32))
-            return
+            return 0.0
         # the newest packet is of now; the burst before it must not reach back before the stop
         rate = track.format.clock_rate
         span = track.newest_timestamp - burst[0].timestamp if burst else 0
         elapsed = max(round((now - stopped.at) * rate), span + rate // 1000)
         leg.rebase(stopped.number - first, stopped.stamp + elapsed - track.newest_timestamp)
+        return elapsed / rate - (now - stopped.at)
 
 
 class Viewer(Session):
@@ -156,6 +165,8 @@ class Viewer(Session):
         if not self.paused:
             self._report(now)
             self._choose(now)
+            if self._joining is not None and self._joining.waits and self._video is not None:
+                self.live.want_keyframe(self._video.live, now)  # (who was asked may not have heard)
 
     def pause(self) -> None:
         """Send no more for now; reports go on to be read."""
@@ -243,10 +254,15 @@ class Viewer(Session):
             send_time_id=agreed.send_time_id,
         )
 
+    @property
+    def _video(self) -> Outlet | None:
+        return next((o for o in self._outlets.values() if o.live.kind == VIDEO), None)
+
     def _begin(self, now: float) -> None:
-        """Send the running group of pictures, and then what comes."""
+        """Send the running group of pictures, and then what comes; without one, who has seen
+        pictures gets none before a keyframe."""
         self.live.flush()  # what the burst ends with is not to come again
-        video = next((o for o in self._outlets.values() if o.live.kind == VIDEO), None)
+        video = self._video
         audio = next((o for o in self._outlets.values() if o.live.kind != VIDEO), None)
         if video is None:
             if audio is not None:
@@ -254,13 +270,15 @@ class Viewer(Session):
                 audio.live.group.join(audio.leg)
             return
         burst = video.live.track.burst(now)
-        video.number(burst, self._rng, now)
+        after = video.live.track.newest if video.leg.next_number and not burst else None
+        ahead = video.number(burst, self._rng, now)
         if not burst:
             self.live.want_keyframe(video.live, now)
         beside = None
         if audio is not None:
-            sound = audio.live.track.burst(now)
-            audio.number(sound, self._rng, now)
+            # who has heard some heard this, too
+            sound = [] if audio.leg.next_number else audio.live.track.burst(now)
+            audio.number(sound, self._rng, now + ahead)  # or lips would be behind
             beside = Audio(audio.leg, audio.live.group, sound)
         rate = self.live.bits_per_second(now)
         wanted = video.live
@@ -268,7 +286,9 @@ class Viewer(Session):
         def want_keyframe() -> None:
             self.live.want_keyframe(wanted, asyncio.get_running_loop().time())
 
-        self._joining = join(video.leg, video.live.group, burst, rate, want_keyframe, audio=beside)
+        self._joining = join(
+            video.leg, video.live.group, burst, rate, want_keyframe, audio=beside, after=after
+        )
 
     def _stop_sending(self) -> None:
         if self._joining is not None:
@@ -290,7 +310,7 @@ class Viewer(Session):
 
     def _choose(self, now: float) -> None:
         """Judge the way of video, and go to another rendition if need be."""
-        outlet = next((each for each in self._outlets.values() if each.live.kind == VIDEO), None)
+        outlet = self._video
         if outlet is None or outlet.downlink.reports == outlet.reports_then:
             return
         outlet.reports_then = outlet.downlink.reports
@@ -323,14 +343,15 @@ class Viewer(Session):
     def _moved(self, pair: Pair) -> None:
         for outlet in self._outlets.values():
             outlet.leg.move(pair)
+        self._writable(pair)
 
     def _writable(self, pair: Pair) -> None:
-        """A connection had no room and has dropped packets: no picture is whole before a
-        keyframe."""
-        now = asyncio.get_running_loop().time()
-        for outlet in self._outlets.values():
-            if outlet.live.kind == VIDEO and not self.paused:
-                self.live.want_keyframe(outlet.live, now)
+        """There is room. If packets were dropped, no picture is whole before a keyframe: begin
+        anew. Their numbers were not used, and so nobody asks for them."""
+        if self.paused or not any(outlet.has_lost for outlet in self._outlets.values()):
+            return
+        self._stop_sending()
+        self._begin(asyncio.get_running_loop().time())
 
     def _report(self, now: float) -> None:
         outlets = [outlet for outlet in self._outlets.values() if outlet.leg.packets]

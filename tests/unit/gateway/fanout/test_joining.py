@@ -43,12 +43,25 @@ class Room:
             self.group.send(packet(n, bytes(size)))
         return numbers
 
-    def join(self, burst: int, bounds: Bounds | None = None, audio: Audio | None = None) -> Joining:
+    def join(
+        self,
+        burst: int,
+        bounds: Bounds | None = None,
+        audio: Audio | None = None,
+        after: int | None = None,
+    ) -> Joining:
         """Join with a burst of so many packets."""
         first = [packet(n, bytes(1200), keyframe=n == self.next) for n in self.numbers(burst)]
         self.next += burst
         return join(
-            self.viewer.leg, self.group, first, RATE, self._want, audio=audio, bounds=bounds
+            self.viewer.leg,
+            self.group,
+            first,
+            RATE,
+            self._want,
+            audio=audio,
+            bounds=bounds,
+            after=after,
         )
 
     def numbers(self, count: int) -> range:
@@ -103,6 +116,26 @@ async def test_empty_burst_is_live_at_once(room: Room) -> None:
     assert joining.live
     room.packets(1)
     assert [one.sequence for one in room.read()] == [0]
+
+
+async def test_who_has_seen_pictures_gets_none_before_a_keyframe(room: Room) -> None:
+    group = room.stand.fanout.group()
+    listener = room.stand.viewer()
+    room.next = 100
+    joining = room.join(0, audio=Audio(listener.leg, group), after=99)
+    assert joining.waits
+    room.packets(30)
+    group.send(packet(0, b"sound"))
+    heard: bool = await eventually(lambda: listener.leg.packets == 1)
+    assert heard
+    assert (room.viewer.leg.packets, joining.dropped, joining.live) == (0, 30, False)
+    room.group.send(packet(130, b"keyframe", keyframe=True))
+    await _is_live(joining)
+    assert not joining.waits
+    room.group.send(packet(131, b"delta"))
+    video = [one for one in room.stand.screen.received() if ssrc_of(one) == room.viewer.ssrc]
+    got = [room.viewer.cipher.read(one) for one in video]
+    assert [(one.sequence, one.payload) for one in got] == [(100, b"keyframe"), (101, b"delta")]
 
 
 async def test_audio_is_not_kept_waiting_by_video(room: Room) -> None:

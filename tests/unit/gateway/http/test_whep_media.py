@@ -121,17 +121,6 @@ async def test_another_pair_is_gone_to_when_it_is_nominated() -> None:
             assert viewer_of(stand, reply).state is State.CONNECTED
 
 
-async def test_a_connection_that_had_no_room_gets_a_keyframe_when_it_has() -> None:
-    async with standing() as stand:
-        feed = await stand.playing()
-        async with watching(stand) as (player, _):
-            assert await eventually(lambda: player.frames[VIDEO] > 0)
-            (peer,) = stand.transports.made
-            feed.keyframes_wanted.clear()
-            peer.on_writable(peer.pair)
-            assert feed.keyframes_wanted == ["video"]
-
-
 @pytest.mark.parametrize("kind", ["pli", "fir"])
 async def test_a_viewers_wishes_for_a_keyframe_are_one_request(kind: str) -> None:
     async with standing() as stand:

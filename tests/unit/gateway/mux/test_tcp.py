@@ -23,6 +23,7 @@ from callboard.gateway.mux.tcp import (
 )
 
 RTP = bytes([0x80, 96]) + bytes(1190)
+KEYFRAME = bytes([0x80, 97]) + bytes(90)
 RTCP = bytes([0x80, 200]) + bytes(60)
 STUN = bytes(20)
 
@@ -34,6 +35,8 @@ class Taker:
         self.packets: list[tuple[Kind, bytes]] = []
         self.gone: list[MuxPair] = []
         self.writables = 0
+        self.begins_with: bytes | None = None
+        """Sent as soon as there is room again."""
 
     def received(self, kind: Kind, packet: bytes, pair: MuxPair, now: float) -> None:
         self.packets.append((kind, packet))
@@ -43,6 +46,8 @@ class Taker:
 
     def writable(self, pair: MuxPair) -> None:
         self.writables += 1
+        if self.begins_with is not None:
+            assert pair.send(self.begins_with)
 
 
 class Stand:
@@ -194,7 +199,9 @@ async def fill(pair: MuxPair, packet: bytes) -> int:
 
 
 async def test_full_queue_drops_rtp_and_takes_rtcp_until_it_drains(stand: Stand) -> None:
+    """What the owner begins anew with, when it is told, is the first that goes again."""
     reader, _, pair = await stand.checked()
+    stand.taker.begins_with = KEYFRAME
     taken = await fill(pair, RTP)
     assert pair.overflowed
     assert taken * len(RTP) < QUEUE_BYTES_MAX + (16 << 20), "what the kernel holds is bounded, too"
@@ -205,7 +212,7 @@ async def test_full_queue_drops_rtp_and_takes_rtcp_until_it_drains(stand: Stand)
         got += await asyncio.wait_for(reader.read(1 << 16), 10.0)
     assert not pair.overflowed
     assert pair.send(RTP)
-    whole = framed(RTP) * taken + framed(RTCP) + framed(RTP)
+    whole = framed(RTP) * taken + framed(RTCP) + framed(KEYFRAME) + framed(RTP)
     while len(got) < len(whole):
         got += await asyncio.wait_for(reader.read(1 << 16), 10.0)
     assert bytes(got) == whole, "frames are whole, and in order"
