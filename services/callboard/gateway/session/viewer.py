@@ -23,6 +23,8 @@ from callboard.gateway.session.switching import Switch
 from callboard.gateway.stream.packet import Packet
 
 REPORT_INTERVAL_S = 1.0
+EARLY_REPORTS, EARLY_INTERVAL_S = 3, 0.25
+"""The first ones follow quickly: a browser needs two of each track to play them in step."""
 RESENT_PER_S, RESENT_AT_ONCE = 300.0, 300
 """Packets, to one viewer: a third of a stream of 8 Mbit/s. Who loses more is helped by a keyframe,
 not by more on a way that is full already."""
@@ -128,6 +130,7 @@ class Viewer(Session):
         self.on_slow: list[Callable[[Slow | None], None]] = []
         """Called when the link has become too slow, or is fast enough again."""
         self._report_at = 0.0
+        self._reports = 0
         self._allowance = Allowance(RESENT_PER_S, RESENT_AT_ONCE)
         self._keyframes = Allowance(KEYFRAMES_PER_S, KEYFRAMES_AT_ONCE)
         peer.on_pair = self._moved
@@ -158,15 +161,24 @@ class Viewer(Session):
     def tick(self, now: float) -> None:
         """Reports, and what became of the last second."""
         super().tick(now)
-        if self.state is not State.CONNECTED or now < self._report_at:
+        if self.state is not State.CONNECTED or now < self._report_at or self._bursts:
             return
+        interval_s = EARLY_INTERVAL_S if self._reports < EARLY_REPORTS else REPORT_INTERVAL_S
         # spread, so that not all viewers' reports go out in one step
-        self._report_at = now + REPORT_INTERVAL_S * self._rng.uniform(0.75, 1.25)
+        self._report_at = now + interval_s * self._rng.uniform(0.75, 1.25)
         if not self.paused:
             self._report(now)
             self._choose(now)
             if self._joining is not None and self._joining.waits and self._video is not None:
                 self.live.want_keyframe(self._video.live, now)  # (who was asked may not have heard)
+
+    @property
+    def _bursts(self) -> bool:
+        """Whether live pictures still wait behind those that a viewer begins with. They come late
+        meanwhile: told of the clocks by now, a browser would delay the sound as much, and take
+        that back by small steps only."""
+        joining = self._joining
+        return joining is not None and not joining.live and not joining.waits
 
     def pause(self) -> None:
         """Send no more for now; reports go on to be read."""
@@ -365,6 +377,7 @@ class Viewer(Session):
             sent.append(feedback.Sent(leg.ssrc, ntp, stamp, leg.packets, leg.octets))
             outlet.downlink.reported(ntp, now)
         if sent:
+            self._reports += 1
             self._peer.send_rtcp(feedback.sender_reports(sent, self._facts.cname))
 
     # ------------------------------------------------------------------ what is known

@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 from aiortc.rtp import RtcpByePacket, RtcpSdesPacket
-from tests.harness.eventually import eventually
+from tests.harness.eventually import SLOW, eventually
 from tests.harness.webrtc_client import FramedRelay, WebRtcClient
 from tests.unit.gateway.http.stand import receiving, ssrc_of, standing
 
@@ -81,6 +81,45 @@ async def test_sender_reports_of_both_tracks_tell_one_moment() -> None:
             assert {chunk.items[0][1][:10] for each in names for chunk in each.chunks} == {
                 b"callboard-"
             }
+
+
+async def test_sender_reports_name_the_timestamps_that_the_viewer_gets() -> None:
+    """Whatever offsets it was given, and with the burst it begins with behind it."""
+    async with standing() as stand:
+        feed = stand.stream()
+        for _ in range(25):
+            feed.frame()
+            feed.report(time.time())
+        feed_on = asyncio.create_task(feed.run())
+        stand.tasks.append(feed_on)
+        async with receiving(stand) as (client, reply):
+            rates = {ssrc_of(reply.text, "audio"): 48_000, ssrc_of(reply.text, "video"): 90_000}
+            assert await eventually(lambda: len(client.sender_reports) >= 6)
+            for report in client.sender_reports:
+                told = report.sender_info.rtp_timestamp
+                newest = client.received[report.ssrc].timestamps[-1]
+                apart = (told - newest + (1 << 31)) % (1 << 32) - (1 << 31)
+                assert abs(apart) < 3 * rates[report.ssrc], "within what has been sent since"
+
+
+async def test_a_viewer_is_told_of_the_clocks_once_its_first_burst_is_through() -> None:
+    """Before, live pictures wait behind it, and would be taken for late ones; then two reports
+    follow each other quickly, since no browser begins to play in step before it has them."""
+    async with standing() as stand:
+        feed = stand.stream()
+        for _ in range(50):
+            feed.frame()
+        stand.tasks.append(asyncio.create_task(feed.run()))
+        async with receiving(stand) as (client, _):
+            (viewer,) = stand.sessions.viewers("test")
+            joining = viewer._joining
+            assert joining is not None
+            while not joining.live:
+                assert not client.sender_reports
+                await asyncio.sleep(0)
+            through_at = asyncio.get_running_loop().time()
+            assert await eventually(lambda: len(client.sender_reports) >= 4)
+            assert asyncio.get_running_loop().time() - through_at < 1.0 * SLOW
 
 
 async def test_the_end_of_a_session_is_a_bye_of_all_its_sources() -> None:
