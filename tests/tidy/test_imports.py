@@ -38,6 +38,7 @@ PURE_MODULES = (
     "callboard.gateway.announcing.events",
     "callboard.gateway.announcing.hubs",
     "callboard.gateway.commands.findings",
+    "callboard.gateway.commands.ice_findings",
     "callboard.gateway.fanout.header",
     "callboard.gateway.fanout.numbering",
     "callboard.gateway.fanout.pacing",

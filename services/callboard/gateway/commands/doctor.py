@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from callboard.chassis.flags import FlagSet, Parsed
 from callboard.chassis.settings import SettingsError, health_of
 from callboard.chassis.verbs import Failed, UsageError, call, read_text
 from callboard.client.transport import TlsOptions
-from callboard.gateway.commands import findings
+from callboard.gateway.commands import findings, ice_findings, relaying
 from callboard.gateway.commands.findings import IceAnswer, Listed
 from callboard.gateway.commands.reaching import reach_all
 from callboard.gateway.commands.watching import DECODED, Watching
@@ -42,16 +43,17 @@ FLAGS = FlagSet(
     """Usage: callboard gateway doctor [options]
 
   Ask a gateway as a viewer would, and say what works and what stands in the way: streams, tokens,
-  candidates, the media port by UDP and TCP, DTLS, the first keyframe. Watches one stream (or each
-  -stream) for some seconds. The exit code is 1 if something is bad.
+  STUN and TURN servers, candidates, the media port by UDP and TCP, DTLS, the first keyframe.
+  Watches one stream (or each -stream) for some seconds, and makes one allocation at each TURN
+  server. The exit code is 1 if something is bad.
 
   $ callboard gateway doctor -gateway https://www.example.org/media -stream studio""",
     [
         flags.text("gateway", "URL of the gateway, as viewers ask it.", GATEWAY),
         flags.repeated("stream", "Stream to watch. Default: one that is live, or on demand."),
         flags.text("whep-token", "File with the token that viewers show."),
-        flags.text("ca-file", "Certificate authorities that https is verified by "
-                   "(CALLBOARD_CACERT)."),
+        flags.text("ca-file", "Certificate authorities that https is verified by, and turns: "
+                   "besides the machine's (CALLBOARD_CACERT)."),
         flags.text("advertise-ips", "What the gateway is told by the flag of that name "
                    "(ADVERTISE_IPS): its names are resolved from here."),
         flags.text("health", "IP:PORT of the gateway's -health, to read what it has counted."),
@@ -160,6 +162,8 @@ async def examine(asked: Asked) -> AsyncGenerator[Finding, None]:
         yield Finding(Grade.GOOD, "api", f"{asked.gateway} answers in {took}")
         for finding in findings.judge_streams(streams, asked.streams):
             yield finding
+        async for finding in _ice_servers(client, streams):
+            yield finding
         answered: list[IceAnswer] = []
         for stream in _to_watch(streams, asked.streams):
             async for finding in _watch(client, stream, answered):
@@ -180,6 +184,27 @@ def _to_watch(streams: Sequence[Listed], wanted: Sequence[str]) -> list[Listed]:
         return [stream for stream in streams if stream.name in wanted and stream.can_be_watched]
     able = [stream for stream in streams if stream.can_be_watched]
     return sorted(able, key=lambda stream: stream.state != findings.LIVE)[:1]
+
+
+# --------------------------------------------------------------------------------- ICE servers
+
+
+async def _ice_servers(client: _Client, streams: Sequence[Listed]) -> AsyncGenerator[Finding, None]:
+    """Those that viewers are told of before an offer: the same for every stream."""
+    wanted = client.asked.streams
+    named = [*(each.name for each in _to_watch(streams, wanted)), *wanted]
+    name = next(iter([*named, *(each.name for each in streams)]), "any")
+    try:
+        answer = await client.ask("OPTIONS", f"{client.asked.gateway}/whep/{name}")
+    except OSError as problem:
+        yield Finding(Grade.BAD, "turn", f"OPTIONS /whep/{name}: {_reason(problem)}")
+        return
+    servers = ice_findings.parse_servers(answer.headers.get("link", ""))
+    for finding in ice_findings.judge_links(answer.status, f"/whep/{name}", servers):
+        yield finding
+    tried = await relaying.ask_all(servers, client.trust)
+    for finding in ice_findings.judge_tried(tried, time.time()):
+        yield finding
 
 
 # --------------------------------------------------------------------------------- watching
@@ -298,11 +323,14 @@ class _Client:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
+        self.trust: ssl.SSLContext
+        """What judges servers that browsers speak to."""
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> _Client:
         try:
             tls = TlsOptions(ca_file=self.asked.ca_file).context()
+            self.trust = relaying.trusting(self.asked.ca_file)
         except OSError as problem:
             raise Failed(f"-ca-file: {problem.strerror or problem}") from None
         self._session = aiohttp.ClientSession(
@@ -341,7 +369,10 @@ class _Client:
                 timeout=aiohttp.ClientTimeout(total=within_s),
                 allow_redirects=False,
             ) as response:
-                head = {name.lower(): value for name, value in response.headers.items()}
+                head: dict[str, str] = {}
+                for name, value in response.headers.items():  # (RFC 9110, 5.3: several are a list)
+                    there = head.get(name.lower())
+                    head[name.lower()] = value if there is None else f"{there}, {value}"
                 told = bytearray()
                 async for chunk in response.content.iter_any():
                     told += chunk

@@ -65,6 +65,7 @@ def test_a_healthy_gateway_has_nothing_bad(
         r"ok   ready       ok",
     ):
         assert re.search(f"^{line}$", shown, re.M), (line, shown)
+    assert not re.search("^.{5}(turn|stun) ", shown, re.M)  # it was told of no ICE servers
     assert gateway.streams()["test-pattern"]["viewers"] == 0
 
 
