@@ -102,8 +102,8 @@ class Figures:
             )
         metrics.read_counter(
             "callboard_gateway_received_lost_total",
-            "Packets of RTP that did not come.",
-            self._by_track(lambda it: it.track.counters.missing - it.track.counters.reordered),
+            "Packets of RTP that did not come, and are too old to be sent again.",
+            self._by_track(lambda it: it.track.given_up()),
             ("stream", "track"),
         )
         metrics.read_counter(
@@ -227,6 +227,7 @@ class Figures:
 
 REASONS = (
     "garbage", "payload_type", "foreign", "padding", "duplicate", "late", "wild", "oversize",
+    "withheld",
 )  # fmt: skip
 """Counters of a track: why a packet was not passed on."""
 REFUSALS = (

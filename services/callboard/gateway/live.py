@@ -29,6 +29,7 @@ from callboard.gateway.ports import Fanout, Group
 from callboard.gateway.sdp.codecs import AUDIO, VIDEO, Codec, parameter_sets
 from callboard.gateway.stream.formats import format_of
 from callboard.gateway.stream.ingest import ANY_PAYLOAD_TYPE
+from callboard.gateway.stream.names import NAME_LENGTH_MAX, check_name
 from callboard.gateway.stream.packet import Packet
 from callboard.gateway.stream.track import Track
 
@@ -43,8 +44,6 @@ BITRATE_INTERVAL_S = 2.0
 TOGETHER_MAX = 16
 """Packets of a track that wait for others of the same moment."""
 STREAMS_MAX = 256
-NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
-NAME_LENGTH_MAX = 64
 
 
 class StreamTaken(ValueError):
@@ -72,7 +71,7 @@ class StreamDescription:
     """What a stream is, before anything of it has come."""
 
     name: str
-    """In paths: of NAME_CHARACTERS."""
+    """In paths: see `check_name`."""
     title: str
     tracks: tuple[TrackDescription, ...]
     on_demand: bool = False
@@ -132,8 +131,6 @@ class LiveTrack:
         """Taken from the source."""
         self.octets = 0
         """Of those, headers included."""
-        self.restarts = 0
-        """How often the source began anew, as far as viewers were helped."""
 
     @property
     def kind(self) -> str:
@@ -143,6 +140,11 @@ class LiveTrack:
 
 def _ignore(told: object) -> None:
     """For a source that does not listen."""
+
+
+def _nobody(track: str) -> bool:
+    """Likewise: a request for a keyframe was not sent."""
+    return False
 
 
 class LiveStream:
@@ -173,8 +175,9 @@ class LiveStream:
         """For one viewer alone, and not on the list."""
         self.film: Film | None = None
         """What plays it, if that can be told to pause."""
-        self.on_keyframe_wanted: Callable[[str], None] = _ignore
-        """Called with a track's id, no more often than the track lets it."""
+        self.on_keyframe_wanted: Callable[[str], bool | None] = _nobody
+        """Called with a track's id, no more often than the track lets it, and again while none
+        comes; False: nobody could be asked."""
         self.on_wanted: Callable[[bool], None] = _ignore
         """Called with True when the first viewer has come, with False when the last has left."""
         self._tell = tell
@@ -190,17 +193,15 @@ class LiveStream:
         live.packets += 1
         live.octets += len(data)
         packets = live.track.take(data, now)
-        if not packets:
+        if not packets and live.track.presence.last_seen != now:  # (what is withheld has come)
             return
         self.heard_at = now
         if not self.online:
             self._up(now)
-        if live.track.counters.restarts != live.restarts:
-            live.restarts = live.track.counters.restarts
-            self._after_restart(live, packets, now)
-        live.waiting += packets
-        if not more or len(live.waiting) >= TOGETHER_MAX:
-            self._send(live)
+        if packets:
+            live.waiting += packets
+            if not more or len(live.waiting) >= TOGETHER_MAX:
+                self._send(live)
         for packet in packets:
             if packet.keyframe and live.kind == VIDEO:
                 self.keyframes += 1
@@ -251,7 +252,7 @@ class LiveStream:
     def want_keyframe(self, live: LiveTrack, now: float) -> None:
         """A viewer cannot go on without a keyframe: the source is asked, if it is not too soon."""
         if live.track.wants_keyframe(now):
-            self.on_keyframe_wanted(live.description.id)
+            self._ask(live, now)
 
     def join(self, viewer: Watcher) -> None:
         """A viewer comes."""
@@ -285,17 +286,16 @@ class LiveStream:
 
     def _ask_if_due(self, live: LiveTrack, now: float) -> None:
         if live.track.keyframe_due(now):
-            self.on_keyframe_wanted(live.description.id)
+            self._ask(live, now)
+
+    def _ask(self, live: LiveTrack, now: float) -> None:
+        if self.on_keyframe_wanted(live.description.id) is not False:
+            live.track.keyframe_asked(now)
 
     def _up(self, now: float) -> None:
         self.online, self.reason = True, ""
         log.info("a stream is online", extra={"stream": self.name, "source": self.source})
         self._tell(self, Change.UP)
-
-    def _after_restart(self, live: LiveTrack, packets: Sequence[Packet], now: float) -> None:
-        """The source has begun anew: unless it does so with a keyframe, viewers need one."""
-        if self.viewers and live.kind == VIDEO and not packets[0].keyframe:
-            self.want_keyframe(live, now)
 
 
 Opener = Callable[[StreamDescription], Awaitable[LiveStream]]
@@ -374,7 +374,7 @@ class Streams:
             _end_viewers(live, reason)
         elif self._live.get(live.name) is live and live.closed_at is None:
             live.source, live.closed_at = "", now
-            live.on_keyframe_wanted, live.on_wanted = _ignore, _ignore
+            live.on_keyframe_wanted, live.on_wanted = _nobody, _ignore
             live.offline(reason, now)
             if not live.viewers:
                 self._remove(live, reason)
@@ -486,15 +486,8 @@ def make_track(description: TrackDescription) -> Track:
     return Track(format, payload_type=payload_type, parameter_sets=parameter_sets(codec))
 
 
-def check_name(name: str) -> None:
-    """Whether a stream may be called so. Raises ValueError."""
-    if not 0 < len(name) <= NAME_LENGTH_MAX or not NAME_CHARACTERS.issuperset(name):
-        raise ValueError(f"{name[:80]!r} is no name of a stream: letters, digits and -_.~ are")
-    if not name.strip("."):
-        raise ValueError(f"{name!r} is no name of a stream")
-
-
 __all__ = [
-    "AUDIO", "VIDEO", "Change", "LiveStream", "LiveTrack", "NotPlayable", "Opener",
-    "StreamDescription", "StreamTaken", "Streams", "TrackDescription", "Watcher", "check_name",
+    "AUDIO", "NAME_LENGTH_MAX", "VIDEO", "Change", "LiveStream", "LiveTrack", "NotPlayable",
+    "Opener", "StreamDescription", "StreamTaken", "Streams", "TrackDescription", "Watcher",
+    "check_name",
 ]  # fmt: skip

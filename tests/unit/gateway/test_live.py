@@ -119,6 +119,21 @@ def test_a_keyframe_is_asked_for_when_the_source_begins_anew_before_viewers(
     assert asked == ["video"]
 
 
+def test_a_stream_whose_pictures_are_withheld_stays_online(streams: Streams) -> None:
+    """Its source sends, though nothing goes on before a keyframe; who joins gets none of before."""
+    live = streams.open(described(), "s")
+    live.take("video", Sender(1).frame(KEYFRAME), 1.0)
+    second = Sender(2)
+    for step in range(100):
+        live.take("video", second.frame(OTHER), 3.0 + step / 10)
+        streams.tick(3.0 + step / 10)
+        assert live.online
+        assert live.tracks["video"].track.burst(3.0 + step / 10) == []
+    assert live.tracks["video"].track.newest == 0
+    live.take("video", second.frame(KEYFRAME), 13.0)
+    assert live.tracks["video"].track.newest == 1
+
+
 def test_many_wishes_for_a_keyframe_are_few_requests(streams: Streams) -> None:
     live = streams.open(described(), "s")
     asked: list[str] = []
@@ -130,8 +145,39 @@ def test_many_wishes_for_a_keyframe_are_few_requests(streams: Streams) -> None:
     assert asked == ["video"]
     streams.tick(1.5)
     assert asked == ["video", "video"]
-    streams.tick(3.0)
+    assert live.tracks["video"].track.requests.sent == 2
+    live.take("video", Sender().frame(KEYFRAME), 1.6)
+    streams.tick(9.0)
     assert asked == ["video", "video"]
+
+
+def test_a_request_that_was_lost_is_repeated_until_a_keyframe_comes(streams: Streams) -> None:
+    """By the next tick, or packet, that is late enough."""
+    live, sender = streams.open(described(), "s"), Sender()
+    asked: list[float] = []
+    now = 0.0
+    live.on_keyframe_wanted = lambda track: asked.append(now)
+    live.want_keyframe(live.tracks["video"], now)
+    for step in range(100):
+        now = step / 10
+        if step % 2:
+            live.take("video", sender.frame(OTHER), now)
+        streams.tick(now)
+    assert asked == pytest.approx([0.0, 1.0, 2.0])
+
+
+def test_a_keyframe_is_asked_for_as_soon_as_there_is_somebody_to_ask(streams: Streams) -> None:
+    live, sender = streams.open(described(), "s"), Sender()
+    video = live.tracks["video"]
+    live.want_keyframe(video, 1.0)
+    streams.tick(5.0)
+    live.on_keyframe_wanted = lambda track: False
+    streams.tick(9.0)
+    assert video.track.requests.sent == 0
+    asked: list[str] = []
+    live.on_keyframe_wanted = asked.append
+    live.take("video", sender.frame(OTHER), 9.5)
+    assert (asked, video.track.requests.sent) == (["video"], 1)
 
 
 def test_a_wish_that_had_to_wait_goes_out_with_the_next_packet_when_it_may(

@@ -117,8 +117,10 @@ def _tracks(
 
 
 def _figures(running: LiveTrack, now: float) -> dict[str, object]:
-    counters = running.track.counters
+    counters, seen = running.track.counters, running.track.presence.last_seen
     return {
+        "live": running.track.is_live(now),  # (a stream is while one of its tracks is)
+        "silent_s": None if seen is None else round(now - seen, 1),
         "bits_per_second": round(running.track.bits_per_s(now)),
         "packets": counters.packets,
         "frames": counters.frames,

@@ -162,12 +162,16 @@ class Publisher(Session):
             ssrc = source.reception.ssrc
             self._peer.send_rtcp(feedback.resend_request(self._own, ssrc, wanted))
 
-    def _ask_for_keyframe(self, track: str) -> None:
+    def _ask_for_keyframe(self, track: str) -> bool:
+        """Whether there is whom to ask."""
         ssrc = self.live.tracks[track].track.ssrc
         if self.state is not State.CONNECTED:
             self._wished.add(track)
-        elif ssrc is not None:
-            self._peer.send_rtcp(feedback.keyframe_request(self._own, ssrc))
+            return False
+        if ssrc is None:
+            return False
+        self._peer.send_rtcp(feedback.keyframe_request(self._own, ssrc))
+        return True
 
     def _report(self, now: float) -> None:
         blocks = [source.reception.block(now) for source in self._sources.values()]

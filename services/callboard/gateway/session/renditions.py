@@ -1,8 +1,9 @@
 """Which rendition a viewer gets, and when its link is too slow for all of them. Pure.
 
-Down at once when the way does not bear the rendition, as loss or REMB say. Up after a while without
-trouble: REMB cannot say that more would pass before more is sent (its estimate stays near what
-comes), so going up is a try, and each that fails puts the next one off for longer.
+Away at once from one of which nothing comes. Down at once when the way does not bear the rendition,
+as loss or REMB say. Up after a while without trouble: REMB cannot say that more would pass before
+more is sent (its estimate stays near what comes), so going up is a try, and each that fails puts
+the next one off for longer.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ class RenditionChoice:
         self._went_up_at = float("-inf")
         self._try_after_s = TRY_AFTER_S
 
+    def begin(self, rates: Sequence[float]) -> int:
+        """Which rendition to send first: the best of which something comes, else the best."""
+        coming = 0 if not rates or rates[0] > 0 else _next(rates, 0, 1)
+        self.current = coming or 0
+        return self.current
+
     def report(self, way: Way, rates: Sequence[float], now: float) -> int:
         """A report came; `rates` are the renditions' bits per second, the best first, 0 for one of
         which nothing comes. Returns which rendition to send, `current`."""
@@ -78,7 +85,11 @@ class RenditionChoice:
         below = _next(rates, self.current, 1)
         above = _next(rates, self.current, -1)
         clean_s = 0.0 if self._clean_since is None else now - self._clean_since
-        if self._trouble >= TROUBLE_REPORTS:
+        if rates[self.current] <= 0:  # it has died: no report can say so
+            to = below if below is not None else above
+            if to is not None:
+                self._go(to, now)
+        elif self._trouble >= TROUBLE_REPORTS:
             if below is not None:
                 self._go_down(below, now)
             else:

@@ -144,6 +144,8 @@ class Viewer(Session):
         assert self._agreed is not None
         for agreed in self._agreed.media:
             live = self.live.tracks[agreed.track]
+            if live.kind == VIDEO:
+                live = self._first(self.live.renditions(VIDEO), now)
             self._outlets[agreed.ssrc] = Outlet(live, agreed, self._leg(agreed))
         self._report_at = now
         if not self.paused:
@@ -212,6 +214,8 @@ class Viewer(Session):
         for ssrc, outlet in self._outlets.items():
             outlet.live = found[ssrc]
         self._choice = RenditionChoice(now)
+        if (video := self._video) is not None:
+            video.live = self._first(live.renditions(VIDEO), now)
         live.join(self)
         old.leave(self)
         if not self.paused:
@@ -323,11 +327,15 @@ class Viewer(Session):
     def _choose(self, now: float) -> None:
         """Judge the way of video, and go to another rendition if need be."""
         outlet = self._video
-        if outlet is None or outlet.downlink.reports == outlet.reports_then:
+        if outlet is None:
+            return
+        # nobody reports on what does not come
+        comes = outlet.live.track.presence.is_live(now)
+        if comes and outlet.downlink.reports == outlet.reports_then:
             return
         outlet.reports_then = outlet.downlink.reports
         renditions = self.live.renditions(VIDEO)
-        rates = [each.track.bits_per_s(now) for each in renditions]
+        rates = _rates(renditions, now)
         before = self._choice.slow
         way = Way(self.estimate, outlet.downlink.fraction_lost)
         wanted = renditions[self._choice.report(way, rates, now)]
@@ -335,8 +343,18 @@ class Viewer(Session):
             for tell in self.on_slow:
                 tell(self._choice.slow)
         going = self._switch.new if self._switch is not None else outlet.live
-        if wanted is not going and self._joining is not None and self._joining.live:
+        if wanted is going or self._joining is None:
+            return
+        if self._joining.live:
             self._go_to(outlet, wanted, now)
+        elif self._joining.waits:  # for a keyframe of what is not wanted any more
+            self._stop_sending()
+            outlet.live = wanted
+            self._begin(now)
+
+    def _first(self, renditions: Sequence[LiveTrack], now: float) -> LiveTrack:
+        """The rendition to begin with."""
+        return renditions[self._choice.begin(_rates(renditions, now))]
 
     def _go_to(self, outlet: Outlet, wanted: LiveTrack, now: float) -> None:
         if self._switch is not None:
@@ -399,6 +417,10 @@ class Viewer(Session):
             told["slow"] = None if slow is None else {"needs": slow.needs, "gets": slow.gets}
             told["tracks"] = [_statistics(outlet) for outlet in self._outlets.values()]
         return told
+
+
+def _rates(renditions: Sequence[LiveTrack], now: float) -> list[float]:
+    return [each.track.bits_per_s(now) for each in renditions]
 
 
 def _statistics(outlet: Outlet) -> dict[str, object]:

@@ -64,7 +64,7 @@ class BuiltInStream:
         if name == NAME and live is not None:
             self._live = None
             self._streams.close(live, "a sidecar has it", self._loop.time())
-            end_sources(live, self._loop.time())
+            end_sources(live)
 
     def start(self) -> None:
         """Begin."""
@@ -100,10 +100,14 @@ class BuiltInStream:
         except StreamTaken:
             return
         self._live = live
-        live.on_keyframe_wanted = lambda track: self._pattern.request_keyframe()
+        live.on_keyframe_wanted = self._request_keyframe
         live.on_wanted = self._wanted
         if live.viewers:
             self._wanted(True)
+
+    def _request_keyframe(self, track: str) -> bool:
+        self._pattern.request_keyframe()
+        return self._pattern.running
 
     def _wanted(self, wanted: bool) -> None:
         if wanted:

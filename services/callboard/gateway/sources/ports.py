@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from aiortc.rtp import RtcpByePacket
-
 from callboard.gateway.live import LiveStream, Streams, TrackDescription
 from callboard.gateway.session.feedback import keyframe_request
 from callboard.gateway.sources.configured import PortStream
@@ -66,12 +64,13 @@ class TrackPorts:
         if live is not None:
             live.on_keyframe_wanted = self.request_keyframe
 
-    def request_keyframe(self, track_id: str) -> None:
-        """Send the sender of a track a PLI; it has not many chances to be lost: the track asks
-        again while none comes."""
+    def request_keyframe(self, track_id: str) -> bool:
+        """Send the sender of a track a PLI; False if there is none. One that is lost is no harm:
+        the track asks again while no keyframe comes."""
         socket = self._sockets.get(track_id)
-        if socket is not None and socket.ssrc:
-            socket.send(keyframe_request(self._ssrc, socket.ssrc))
+        if socket is None or not socket.ssrc:
+            return False
+        return socket.send(keyframe_request(self._ssrc, socket.ssrc))
 
     def expects(self, networks: Iterable[Network]) -> None:
         """See IngestSocket."""
@@ -85,7 +84,7 @@ class TrackPorts:
         for socket in self._sockets.values():
             socket.forget_sender()
         if self._live is not None:
-            end_sources(self._live, asyncio.get_running_loop().time())
+            end_sources(self._live)
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -122,12 +121,11 @@ class TrackPorts:
         self._reports[track_id].take_rtcp(data, now)
 
 
-def end_sources(live: LiveStream, now: float) -> None:
-    """Have each track take the next source (SSRC) at once, as if the last had said good-bye."""
+def end_sources(live: LiveStream) -> None:
+    """Have each track take the next source (SSRC) at once. (No good-bye is made up: packets of an
+    SSRC that said it are refused for a while, and this one may go on.)"""
     for track in live.tracks.values():
-        ssrc = track.track.ssrc
-        if ssrc is not None:
-            track.track.take_rtcp(bytes(RtcpByePacket([ssrc])), now)
+        track.track.forget_source()
 
 
 class PortSource:

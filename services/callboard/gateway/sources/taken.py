@@ -88,9 +88,8 @@ class SharedStream:
         if self.ports is not None:
             self.ports.close()
         if self._live is not None:
-            now = asyncio.get_running_loop().time()
-            self._streams.close(self._live, reason, now)
-            end_sources(self._live, now)
+            self._streams.close(self._live, reason, asyncio.get_running_loop().time())
+            end_sources(self._live)
 
     async def end(self) -> None:
         """After `close`: give the lease back, if the sidecar still answers."""

@@ -37,6 +37,8 @@ PAYLOAD_TYPE = "payload type"
 """Why a packet is refused: a payload type that the track has not."""
 NO_SENDER = "RTCP of no sender"
 """Why a packet is refused: it is of RTCP, and nobody on that host sends RTP."""
+OTHER_SOURCE = "RTCP of another source"
+"""Why a packet is refused: it is of RTCP, and who sends RTP is another SSRC."""
 REFUSED_LOG_INTERVAL_S = 30.0
 
 Receive = Callable[[bytes, float], None]
@@ -165,12 +167,15 @@ class IngestSocket:
             self._on_rtp(data, now)
 
     def _take_rtcp(self, data: bytes, source: Source, now: float) -> None:
-        """Of the host that sends RTP: GStreamer's udpsink has a socket of its own for it."""
-        if self.senders.knows(source[0]):
+        """Of the host that sends RTP: GStreamer's udpsink has a socket of its own for it. The SSRC
+        tells it from what a second sender there reports, who is refused."""
+        if not self.senders.knows(source[0]):
+            self._refused[NO_SENDER] += 1
+        elif len(data) < 8 or int.from_bytes(data[4:8], "big") != self.ssrc:
+            self._refused[OTHER_SOURCE] += 1
+        else:
             self._reports_from = source
             self._on_rtcp(data, now)
-        else:
-            self._refused[NO_SENDER] += 1
 
     def _admits(self, source: Source, now: float) -> bool:
         before = self.senders.current

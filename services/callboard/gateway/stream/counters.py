@@ -33,6 +33,8 @@ class Counters:
     """A number far away, and no second packet that goes on from there."""
     oversize: int = 0
     """Too long, and not to be split."""
+    withheld: int = 0
+    """Of video, after the source began anew and before its keyframe."""
     missing: int = 0
     """Numbers of the source that were passed over when a later one came."""
     reordered: int = 0

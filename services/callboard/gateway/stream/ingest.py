@@ -59,7 +59,7 @@ class Ingest:
         """`parameter_sets`: NAL units that the description gives (H.264, H.265)."""
         self.counters = Counters()
         self.ssrc: int | None = None
-        """The source's; None before its first packet, and after its good-bye."""
+        """The source's; None before its first packet, after its good-bye, and once forgotten."""
         self._gone: int | None = None
         """The SSRC that has said good-bye: packets of it may still be on the way."""
         self._format = format
@@ -68,6 +68,8 @@ class Ingest:
         self._begins_keyframe = format.begins_keyframe
         rules = format.parameter_sets
         self._sets = None if rules is None else ParameterSets(rules, parameter_sets)
+        self._sets_of: int | None = None
+        """The SSRC that has sent them."""
         self._numbering = Numbering()
         self._timeline = Timeline(format.clock_rate)
         self._heard_at = float("-inf")
@@ -75,6 +77,9 @@ class Ingest:
         self._report: _Report | None = None
         self._frame = -1
         """The source's timestamp of the frame that was counted last."""
+        self._withholds = False
+        """The source began anew: its pictures refer to some that viewers have not, until a
+        keyframe."""
 
     @property
     def newest_timestamp(self) -> int:
@@ -91,6 +96,12 @@ class Ingest:
         ask for again (NACK)."""
         return self._numbering.missing()
 
+    def lost(self) -> int:
+        """How many of the source's numbers have not come, or came too late, and no longer can: it
+        never goes down."""
+        counters = self.counters
+        return counters.missing - counters.reordered - len(self._numbering.missing())
+
     def take(self, data: bytes, now: float) -> list[Packet]:
         """Take a packet as it came; return what goes on, in order."""
         try:
@@ -102,6 +113,8 @@ class Ingest:
             if not self._takes_over(packet, now):
                 return []
             self._restart(packet, now)
+        if self._withholds and not self._begins(packet, now):
+            return []
         silent = now - self._heard_at >= self._takeover_s
         self._heard_at = now
         ahead = self._numbering.ahead(packet.sequence)
@@ -121,6 +134,10 @@ class Ingest:
     def goodbye(self) -> None:
         """The source sends no more (RTCP BYE): another SSRC needs not wait."""
         self._gone, self.ssrc = self.ssrc, None
+
+    def forget_source(self) -> None:
+        """Who sends is about to change, or may go on: whatever SSRC comes first is the next."""
+        self._gone = self.ssrc = None
 
     def sender_report(self, ssrc: int, ntp_time: int, timestamp: int) -> None:
         """The source says (RTCP SR): at `ntp_time`, 64 bits, its clock was at `timestamp`."""
@@ -149,13 +166,14 @@ class Ingest:
     def _restart(self, packet: RtpPacket, now: float) -> None:
         """Another source begins with this packet."""
         if self._numbering.next:
-            self.counters.restarts += 1
+            self._count_restart()
         self.ssrc, self._gone = packet.ssrc, None
         self._drop_held()
         self._numbering.begin(packet.sequence)
         self._timeline.begin(packet.timestamp, now)
-        if self._sets is not None:
+        if self._sets is not None and packet.ssrc != self._sets_of:
             self._sets.forget()
+            self._sets_of = packet.ssrc
         report, self._report = self._report, None
         if report is not None and report.ssrc == packet.ssrc:
             self._timeline.report(report.ntp_time, report.timestamp)
@@ -172,10 +190,35 @@ class Ingest:
             self._held = _Held(packet, now, after_silence)
             return []
         self._held = None
-        self.counters.restarts += 1
+        self._count_restart()
         self._numbering.begin(held.packet.sequence)
         self._timeline.begin(held.packet.timestamp, held.now)
-        return self._take_next(held.packet, held.now) + self._take_next(packet, now)
+        made = []
+        for each, at in ((held.packet, held.now), (packet, now)):
+            if not self._withholds or self._begins(each, at):
+                made += self._take_next(each, at)
+        return made
+
+    def _count_restart(self) -> None:
+        self.counters.restarts += 1
+        self._withholds = self._format.is_video
+
+    def _begins(self, packet: RtpPacket, now: float) -> bool:
+        """Whether pictures that were withheld go on with this packet. One that does not takes none
+        of our numbers, so nobody asks for it again."""
+        self._heard_at = now
+        payload, sets = packet.payload, self._sets
+        if not payload or self._is_other_type(packet):
+            self._count_empty(packet)
+            return False
+        if not (self._begins_keyframe(payload) if sets is None else sets.begins(payload)):
+            self.counters.withheld += 1
+            if sets is not None:
+                sets.look(payload, packet.timestamp)  # it may bring some
+            return False
+        self._withholds = False
+        self._numbering.begin(packet.sequence)
+        return True
 
     def _drop_held(self) -> None:
         if self._held is not None:

@@ -50,6 +50,11 @@ class ParameterSets:
         self._begin_frame(None)
         self._leading = True
 
+    def begins(self, payload: bytes) -> bool:
+        """Whether a keyframe, or what goes before it, begins with a packet."""
+        begins, found = self._rules.inspect(payload)
+        return begins or (self._leading and any(kind == self._first for kind, _ in found))
+
     def look(
         self, payload: bytes, timestamp: int, *, late: bool = False
     ) -> tuple[bool, Sequence[bytes]]:

@@ -48,21 +48,25 @@ class Track:
         self._gop = Gop(self._ring, format.clock_rate)
         self._rate = BitRate()
         self._restarts = 0
+        self._withheld = 0
 
     # ------------------------------------------------------------------ what the source sends
 
     def take(self, data: bytes, now: float) -> list[Packet]:
         """Take a packet of RTP as it came; return what goes on to viewers, in order. What cannot be
-        taken is counted; nothing raises. After a source that began anew in the midst of its
-        pictures, a keyframe is due: `keyframe_due`."""
-        packets = self._ingest.take(data, now)
-        if not packets:
-            return packets
-        if self._ingest.counters.restarts != self._restarts:
-            self._restarts = self._ingest.counters.restarts
+        taken is counted; nothing raises. Of a source that began anew in the midst of its pictures
+        none goes on before a keyframe, which is due: `keyframe_due`."""
+        packets, counters = self._ingest.take(data, now), self._ingest.counters
+        if counters.restarts != self._restarts:
+            self._restarts = counters.restarts
             self._gop.clear()
             if self.format.is_video:
                 self.requests.remember(now)
+        if not packets:
+            if counters.withheld != self._withheld:
+                self._withheld = counters.withheld
+                self.presence.saw(now)
+            return packets
         for packet in packets:
             self._ring.put(packet)
             self._gop.put(packet)
@@ -85,6 +89,12 @@ class Track:
                 ended = True
         return ended
 
+    def forget_source(self) -> None:
+        """Who sends is about to change, or may go on: whatever SSRC comes first is taken at once,
+        as a source that begins anew."""
+        self._ingest.forget_source()
+        self.presence.end()
+
     def sender_report(self, ssrc: int, ntp_time: int, timestamp: int) -> None:
         """The source says (RTCP SR): at `ntp_time`, 64 bits, its clock was at `timestamp`."""
         self._ingest.sender_report(ssrc, ntp_time, timestamp)
@@ -102,13 +112,17 @@ class Track:
         return self._ring.find(numbers)
 
     def wants_keyframe(self, now: float) -> bool:
-        """A viewer needs a keyframe. Whether to send the source a request now; if not, the wish is
-        remembered: `requests.deadline`, and then `keyframe_due`."""
+        """A viewer needs a keyframe. Whether to send the source a request now; the wish is kept
+        until one comes: `requests.deadline`, and then `keyframe_due`."""
         return self.requests.wish(now)
 
     def keyframe_due(self, now: float) -> bool:
-        """Whether to send the source a request now, for a wish that had to wait."""
+        """Whether to send the source a request now, for a wish that is kept."""
         return self.requests.due(now)
+
+    def keyframe_asked(self, now: float) -> None:
+        """The source was sent the request that was due."""
+        self.requests.asked(now)
 
     def clock(self) -> Clock | None:
         """What sender reports for viewers are made from; None until the source has sent one since
@@ -124,7 +138,8 @@ class Track:
 
     @property
     def ssrc(self) -> int | None:
-        """The source's, which requests name; None before its first packet, after its good-bye."""
+        """The source's, which requests name; None before its first packet, after its good-bye, and
+        once it is forgotten."""
         return self._ingest.ssrc
 
     @property
@@ -140,6 +155,10 @@ class Track:
     def missing(self) -> list[int]:
         """The source's numbers, 16 bits, that have not come but still may: what to ask it for."""
         return self._ingest.missing()
+
+    def given_up(self) -> int:
+        """How many of the source's packets did not come and no longer can; it never goes down."""
+        return self._ingest.lost()
 
     def is_live(self, now: float) -> bool:
         """Whether media comes."""

@@ -168,6 +168,10 @@ class Feed:
             self.live.take_rtcp(track, sender.report(self.sent * 3600, wall), now)
         self.live.take_rtcp("audio", self._audio.report(self.sent * 1920, wall), now)
 
+    def ceases(self, track: str) -> None:
+        """Send no more of one rendition."""
+        del self._videos[track]
+
     def good_bye(self) -> bytes:
         """The end of the video's source (RTCP BYE)."""
         ssrc = self.live.tracks["video"].track.ssrc

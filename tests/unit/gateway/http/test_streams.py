@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 from typing import Any
 
 from tests.harness.eventually import eventually
 from tests.unit.gateway.http.stand import AUDIO_TRACK, VIDEO_TRACK, Stand, standing, watching
 
 from callboard.gateway.live import LiveStream, StreamDescription
+from callboard.gateway.sources.rtp import RtpSender
 
 
 async def read(stand: Stand, path: str) -> Any:
@@ -59,6 +62,27 @@ async def test_one_stream_has_its_viewers_with_their_figures() -> None:
             assert figures["video"]["packets"] > 0 and figures["video"]["dropped"] == 0
             tracks = {track["id"]: track for track in told["tracks"]}
             assert tracks["video"]["keyframes"] > 0 and tracks["video"]["missing"] == 0
+
+
+async def test_a_track_that_falls_silent_beside_another_is_told() -> None:
+    """The stream is live as long as one track is."""
+    async with standing() as stand:
+        live, sender = stand.stream("test").live, RtpSender(96, 90_000, random.Random(1))
+        (packet,) = sender.packets([b"\x10\x00key"], 0, marker=True)
+
+        async def told() -> dict[str, tuple[bool, float | None]]:
+            tracks = (await read(stand, "/streams/test"))["tracks"]
+            return {track["id"]: (track["live"], track["silent_s"]) for track in tracks}
+
+        assert await told() == {"video": (False, None), "audio": (False, None)}
+        now = asyncio.get_running_loop().time()
+        live.take("video", packet, now - 9.5)
+        live.take("audio", packet, now)
+        tracks = await told()
+        assert tracks["audio"][0] and not tracks["video"][0]
+        silent_s = tracks["video"][1]
+        assert silent_s is not None and 9.5 <= silent_s < 20
+        assert (await read(stand, "/streams"))[0]["state"] == "live"
 
 
 async def test_what_is_not_there_is_404_and_what_is_not_done_405() -> None:

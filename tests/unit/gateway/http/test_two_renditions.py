@@ -115,6 +115,28 @@ async def test_other_viewers_keep_the_best_rendition() -> None:
             assert others.status == 201
 
 
+async def test_who_watches_a_rendition_that_ceases_goes_to_one_that_comes() -> None:
+    async with standing() as stand:
+        feed = await two(stand)
+        async with receiving(stand) as (client, reply):
+            (viewer,) = stand.sessions.viewers("test")
+            ssrc = ssrc_of(reply.text, "video")
+            assert await eventually(lambda: len(client.received[ssrc].sequences) > 20)
+            assert rendition(viewer) == "video"
+            feed.ceases("video")
+            assert await eventually(lambda: rendition(viewer) == "video-low", 15)
+            seen = len(client.received[ssrc].sequences)
+            assert await eventually(lambda: len(client.received[ssrc].sequences) > seen + 20)
+            async with receiving(stand) as (other, others):
+                came = other.received
+                new = ssrc_of(others.text, "video")
+                assert await eventually(lambda: new in came and len(came[new].sequences) > 20)
+                assert [rendition(each) for each in stand.sessions.viewers("test")] == [
+                    "video-low",
+                    "video-low",
+                ]
+
+
 async def test_with_one_rendition_the_link_is_said_to_be_too_slow() -> None:
     async with standing() as stand:
         await stand.playing()

@@ -97,6 +97,54 @@ def test_a_rendition_of_which_nothing_comes_is_not_gone_to() -> None:
     assert alone.current == 0 and alone.slow is not None
 
 
+def test_a_rendition_that_has_died_is_left_at_once_down_or_up() -> None:
+    for rates, to in (((0.0, 400_000.0), 1), ((0.0, 0.0, 300_000.0), 2)):
+        choice = RenditionChoice(0.0)
+        assert choice.report(CLEAN, rates, 1.0) == to
+        assert choice.slow is None
+    choice = RenditionChoice(0.0)
+    now = after(choice, LOSSY, since=0.0, seconds=2)
+    assert choice.current == 1
+    assert choice.report(CLEAN, (2_000_000.0, 0.0), now + SETTLE_S) == 0
+
+
+def test_who_comes_begins_with_the_best_of_which_something_comes() -> None:
+    beginnings = [
+        RenditionChoice(0.0).begin(rates)
+        for rates in (RATES, (0.0, 500_000.0), (0.0, 0.0, 1.0), (0.0, 0.0), (0.0,), ())
+    ]
+    assert beginnings == [0, 1, 2, 0, 0, 0]
+    choice = RenditionChoice(0.0)
+    choice.begin((0.0, 500_000.0))
+    assert choice.report(CLEAN, (0.0, 500_000.0), 1.0) == 1
+
+
+def test_a_rendition_that_came_back_is_tried_as_after_any_trouble() -> None:
+    choice = RenditionChoice(0.0)
+    choice.report(CLEAN, (0.0, 500_000.0), 1.0)
+    now = after(choice, CLEAN, since=1.0, seconds=TRY_AFTER_S - 1)
+    assert choice.current == 1
+    after(choice, CLEAN, since=now, seconds=3)
+    assert choice.current == 0
+
+
+def test_nothing_changes_while_nothing_comes_of_any_rendition() -> None:
+    choice = RenditionChoice(0.0)
+    for second in range(60):
+        assert choice.report(CLEAN, (0.0, 0.0), float(second)) == 0
+    assert choice.slow is None
+
+
+def test_renditions_that_die_in_turn_are_not_changed_too_often() -> None:
+    choice, changes, now = RenditionChoice(0.0), [], 0.0
+    for step in range(100):
+        now += 0.25
+        before = choice.current
+        if choice.report(CLEAN, ((0.0, 1.0), (1.0, 0.0))[step % 2], now) != before:
+            changes.append(now)
+    assert changes and all(b - a >= SETTLE_S for a, b in pairwise(changes))
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 10**8), st.floats(0, 1)), max_size=80),
     st.integers(1, 4),

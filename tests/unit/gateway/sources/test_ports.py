@@ -70,10 +70,10 @@ async def test_what_is_sent_to_a_port_is_in_its_track(streams: Streams) -> None:
 
 async def test_a_keyframe_request_goes_to_the_sender_about_its_source(streams: Streams) -> None:
     with script(streams) as (source, live), sender(source, "video") as sock:
-        live.on_keyframe_wanted("video")  # nobody to ask
+        assert live.on_keyframe_wanted("video") is False, "nobody is there to be asked"
         sock.send(rtp(1, b"\x10\x01\x00\x00", 96, ssrc=0xABCD))
         await eventually(lambda: live.online)
-        live.on_keyframe_wanted("video")
+        assert live.on_keyframe_wanted("video")
         (packet,) = RtcpPacket.parse(sock.recv(1000))
         assert isinstance(packet, RtcpPsfbPacket)
         assert (packet.fmt, packet.ssrc, packet.media_ssrc) == (RTCP_PSFB_PLI, OWN, 0xABCD)
@@ -110,6 +110,27 @@ async def test_another_script_takes_over_in_place_when_the_first_has_ended(
             await eventually(taken)
         numbers = [packet.sequence for packet in kept(live, "audio")]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+@pytest.mark.parametrize("ssrc", [7, 8])
+async def test_after_a_new_lease_whoever_comes_first_is_taken_at_once(
+    streams: Streams, ssrc: int
+) -> None:
+    """The sidecar's pipeline may have run on meanwhile, or be another one."""
+    with (
+        script(streams) as (source, live),
+        sender(source, "audio") as first,
+        sender(source, "audio") as second,
+    ):
+        assert source.ports is not None
+        first.send(rtp(1, b"one", 111))
+        await eventually(lambda: live.online)
+        source.ports.begin_anew()
+        second.send(rtp(2, b"two", 111, ssrc=ssrc))
+        await eventually(lambda: len(kept(live, "audio")) == 2)
+        assert payloads(kept(live, "audio")) == [b"one", b"two"]
+        counters = live.tracks["audio"].track.counters
+        assert (counters.foreign, counters.restarts) == (0, 1)
 
 
 async def test_gst_launch_of_debian_is_such_a_script(streams: Streams) -> None:

@@ -11,9 +11,21 @@ import pytest
 from tests.harness.eventually import eventually
 
 from callboard.gateway.sources.senders import ADDRESS, LOOPBACK, SECOND_SENDER, network_of
-from callboard.gateway.sources.udp import MALFORMED, NO_SENDER, PAYLOAD_TYPE, IngestSocket, is_rtp
+from callboard.gateway.sources.udp import (
+    MALFORMED,
+    NO_SENDER,
+    OTHER_SOURCE,
+    PAYLOAD_TYPE,
+    IngestSocket,
+    is_rtp,
+)
 
-SR = struct.pack("!BBHIQII", 0x80, 200, 5, 7, 0, 0, 0) + bytes(0)
+
+def sender_report(ssrc: int) -> bytes:
+    return struct.pack("!BBHIQIII", 0x80, 200, 6, ssrc, 0, 0, 0, 0)
+
+
+SR = sender_report(7)
 
 
 class Taken:
@@ -85,6 +97,18 @@ async def test_feedback_goes_to_where_rtp_comes_from_until_reports_come(taken: T
         await eventually(lambda: taken.rtcp)
         assert ingest.send(b"two")
         assert reports.recv(100) == b"two"
+
+
+async def test_reports_of_a_refused_sender_are_not_taken_and_get_no_feedback(taken: Taken) -> None:
+    """A second script on the same host; the first one sends no reports."""
+    with port(taken) as ingest, sender(ingest) as first, sender(ingest) as second:
+        first.send(rtp(1))
+        second.send(sender_report(8))
+        second.send(SR[:7])
+        await eventually(lambda: ingest.refused[OTHER_SOURCE] == 2)
+        assert not taken.rtcp
+        assert ingest.send(b"feedback")
+        assert first.recv(100) == b"feedback"
 
 
 async def test_a_second_sender_is_refused_and_counted_until_the_first_is_forgotten(

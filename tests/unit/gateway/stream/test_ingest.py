@@ -218,6 +218,35 @@ def test_packet_that_is_too_late_is_dropped() -> None:
     assert numbers(_take(ingest, newer)) == [2]
 
 
+def test_packet_is_lost_once_it_can_no_longer_come() -> None:
+    ingest, source = _ingest(), Source(ticks=90)
+    first, late, never = (source.frame(VP8_DELTA) for _ in range(3))
+    _take(ingest, first + source.frame(VP8_DELTA))
+    assert (ingest.counters.missing, ingest.lost()) == (2, 0)
+    _take(ingest, late)
+    _take(ingest, [source.frame(VP8_DELTA)[0] for _ in range(WINDOW)])
+    assert ingest.lost() == 1
+    assert _take(ingest, never) == []
+    assert ingest.lost() == 1
+
+
+def test_what_another_source_or_a_long_gap_leaves_behind_is_lost() -> None:
+    ingest, source = _ingest(), Source(ticks=90)
+    _take(ingest, source.frame(VP8_KEY))
+    source.sequence += 2000
+    _take(ingest, source.frame(VP8_DELTA))
+    assert ingest.lost() == 2001 - WINDOW, "the packet behind the gap is in the window, too"
+    _take(ingest, Source(ssrc=2).frame(VP8_KEY), 5.0)
+    assert ingest.lost() == 2000
+
+
+def test_late_packet_that_was_of_no_use_is_lost() -> None:
+    ingest, source = _ingest(), Source(ticks=90)
+    first, late = source.frame(VP8_KEY), source.frame(VP8_MORE + bytes(PAYLOAD_BYTES_MAX))
+    _take(ingest, first + source.frame(VP8_DELTA) + late)
+    assert (ingest.counters.late, ingest.lost()) == (1, 1)
+
+
 def test_what_is_kept_for_late_packets_is_bounded() -> None:
     ingest, source = _ingest(), Source()
     for _ in range(5000):
@@ -242,7 +271,11 @@ def test_each_number_stands_for_one_packet_whatever_the_network_does(
     arriving = [(number + rng.random() * 20, packet) for number, packet in enumerate(sent)]
     arriving = [each for each in arriving if rng.random() >= loss]
     arriving += [(at + rng.random() * 20, packet) for at, packet in rng.sample(arriving, 10)]
-    packets = _take(ingest, [packet for _, packet in sorted(arriving)])
+    packets, lost = [], [0]
+    for _, packet in sorted(arriving):
+        packets += ingest.take(packet, 0.0)
+        lost.append(ingest.lost())
+    assert lost == sorted(lost), "a counter never goes down"
     assert max(Counter(numbers(packets)).values()) == 1
     assert len({int(packet.payload) - packet.sequence for packet in packets}) == 1
     assert len({packet.timestamp - 960 * packet.sequence for packet in packets}) == 1
@@ -353,6 +386,7 @@ def test_numbers_kept_for_late_packets_are_not_another_sources() -> None:
     second = Source(ssrc=2, sequence=1001)
     early, begin = second.frame(VP8_MORE), second.frame(VP8_KEY)
     assert numbers(_take(ingest, begin + early, 5.0)) == [3]
+    assert ingest.counters.duplicate == 1
 
 
 def test_stray_packets_before_and_after_a_loss_are_no_restart() -> None:
@@ -528,7 +562,7 @@ def test_nothing_that_comes_raises_or_is_lost_from_the_counters(
     counted = ingest.counters
     dropped = (
         counted.garbage, counted.payload_type, counted.foreign, counted.padding,
-        counted.duplicate, counted.late, counted.wild, counted.oversize,
+        counted.duplicate, counted.late, counted.wild, counted.oversize, counted.withheld,
     )  # fmt: skip
     held = 1 if ingest._held is not None else 0
     assert counted.packets + sum(dropped) + held == len(stream)

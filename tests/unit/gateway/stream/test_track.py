@@ -70,10 +70,22 @@ def test_burst_holds_nothing_of_a_source_that_was_before() -> None:
     sender.frames(5)
     sender.now += 2.0
     sender.source = Source(ssrc=2)
-    assert len(sender.frame(VP8_DELTA)) == 1
+    assert sender.frame(VP8_DELTA) == []
     assert sender.track.burst(sender.now) == []
     assert sender.track.keyframe_due(sender.now)
-    assert numbers(sender.frames(1)) == numbers(sender.track.burst(sender.now)) == [7, 8]
+    assert numbers(sender.frames(1)) == numbers(sender.track.burst(sender.now)) == [6, 7]
+
+
+def test_source_whose_pictures_are_withheld_comes_all_the_same() -> None:
+    sender = Sender()
+    sender.frames(5)
+    sender.source = Source(ssrc=2)
+    sender.now += 2.0
+    for _ in range(100):
+        assert sender.frame(VP8_DELTA) == []
+    assert sender.track.is_live(sender.now)
+    assert sender.track.take(b"\x80garbage", sender.now + 1.0) == []
+    assert sender.track.presence.last_seen == sender.now
 
 
 def test_burst_of_a_source_that_begins_with_a_keyframe_is_there_at_once() -> None:
@@ -112,6 +124,7 @@ def test_wishes_become_one_request_and_a_keyframe_fulfils_them() -> None:
     sender = Sender()
     sender.frames(2)
     assert sender.track.wants_keyframe(sender.now)
+    sender.track.keyframe_asked(sender.now)
     assert not sender.track.wants_keyframe(sender.now + 0.1)
     assert sender.track.requests.deadline == sender.now + 0.4
     assert sender.track.keyframe_due(sender.now + 0.4)
@@ -135,6 +148,17 @@ def test_reports_and_goodbye_are_taken_from_rtcp() -> None:
     assert not sender.track.is_live(sender.now)
     assert sender.track.ssrc is None
     assert not sender.track.take_rtcp(bytes(RtcpByePacket(sources=[SSRC])), sender.now)
+
+
+def test_source_that_was_forgotten_is_followed_at_once_even_by_itself() -> None:
+    sender = Sender()
+    sender.frames(3)
+    sender.track.forget_source()
+    assert sender.track.burst(sender.now) == [] and sender.track.ssrc is None
+    assert sender.frame(VP8_DELTA) == [] == sender.track.burst(sender.now)
+    assert sender.track.keyframe_due(sender.now)
+    assert numbers(sender.frames(1)) == numbers(sender.track.burst(sender.now)) == [4, 5]
+    assert sender.track.counters.foreign == 0
 
 
 def test_report_that_was_read_elsewhere_is_taken_too() -> None:
