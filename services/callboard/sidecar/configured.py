@@ -63,6 +63,8 @@ class Source:
     """A file that is played, instead of `launch`: over and over."""
     per_viewer: bool = False
     """It is played once for each viewer, from its beginning."""
+    camera: descriptions.NetworkCamera | None = None
+    """What `launch` asks, of a camera of the network."""
 
 
 DEFAULT = (Source("test-pattern", TEST_TITLE, descriptions.TEST, paced=False),)
@@ -121,7 +123,8 @@ def _source(told: dict[str, object], folder: Path) -> Source:
     if source == TEST:
         return Source(name, title, descriptions.TEST, on_demand, paced=False)
     if source == RTSP:
-        return Source(name, title, _rtsp(name, told), on_demand, paced=False)
+        seen = _rtsp(name, told)
+        return Source(name, title, seen.launch(), on_demand, paced=False, camera=seen)
     if source == CAMERA:
         device = str(told.get("device", "/dev/video0"))
         return Source(name, title, descriptions.camera_pipeline(device), on_demand, paced=False)
@@ -139,7 +142,7 @@ def _source(told: dict[str, object], folder: Path) -> Source:
     return Source(name, title, launch, on_demand, paced=bool(told.get("paced", True)))
 
 
-def _rtsp(name: str, told: dict[str, object]) -> str:
+def _rtsp(name: str, told: dict[str, object]) -> descriptions.NetworkCamera:
     url = str(told.get("url", ""))
     if not url.startswith(("rtsp://", "rtsps://")):
         raise BadStreams(f"stream {name}: url begins with rtsp:// or rtsps://")
@@ -150,4 +153,4 @@ def _rtsp(name: str, told: dict[str, object]) -> str:
     ):
         if codec and codec not in known:
             raise BadStreams(f"stream {name}: {key} is one of {', '.join(known)}")
-    return descriptions.rtsp_pipeline(url, video, audio)
+    return descriptions.NetworkCamera(url, video, audio)

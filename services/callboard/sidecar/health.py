@@ -87,7 +87,8 @@ def identity_metrics(figures: Mapping[str, float]) -> Iterator[str]:
 
 
 def metrics(supervisor: Supervisor, now: float) -> Iterator[str]:
-    """Lines in Prometheus' text format. Counters begin anew with each pipeline."""
+    """Lines in Prometheus' text format. Counters of a shared stream begin anew with each
+    pipeline."""
     by_track: dict[str, dict[str, float]] = {}
     by_stream: dict[str, dict[str, float]] = {}
     for stream, (passed, course, leases) in supervisor.figures().items():

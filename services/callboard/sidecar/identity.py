@@ -17,6 +17,9 @@ from callboard.pki.reasons import explain_files
 
 log = logging.getLogger(__name__)
 
+CRYPTOGRAPHY_MIN = 42
+"""The first with certificates' times in UTC and `x509.verification`."""
+
 
 class FollowedIdentity:
     """An identity, and the thread that looks whether its files are others now."""
@@ -47,6 +50,23 @@ class FollowedIdentity:
             log.exception("certificate files are not followed any more")
 
 
+def _check_cryptography() -> None:
+    """Refuse one that cannot judge certificates (Debian 12 has 38) before a key is made with it:
+    what is left then would look like an identity. Raises StartRefused."""
+    try:
+        import cryptography  # noqa: PLC0415 - an exchange alone needs it
+    except ImportError:
+        found = "none"
+    else:
+        found = cryptography.__version__
+        if int(found.partition(".")[0]) >= CRYPTOGRAPHY_MIN:
+            return
+    raise StartRefused(
+        f"-exchange needs python3-cryptography {CRYPTOGRAPHY_MIN} or newer, {found} is here: give "
+        "the files by -cert-file, -key-file and -ca-file, or -mutual-tls=off"
+    )
+
+
 def open_identity(settings: IdentitySettings, node: str) -> FollowedIdentity | None:
     """The identity, followed until the program's end; None when it has none. Waits for the issuer
     where one is to be asked. Raises StartRefused."""
@@ -54,14 +74,9 @@ def open_identity(settings: IdentitySettings, node: str) -> FollowedIdentity | N
         return None
     exchange = None
     if settings.exchange is not None and settings.directory is not None:
+        _check_cryptography()
         exchange = Exchange(settings.directory, settings.exchange, node)
-        try:
-            asyncio.run(obtain(exchange))
-        except ImportError as problem:  # of Debian 12's cryptography 38
-            raise StartRefused(
-                f"-exchange needs python3-cryptography 42 or newer ({problem}): give the files by "
-                "-cert-file, -key-file and -ca-file, or -mutual-tls=off"
-            ) from problem
+        asyncio.run(obtain(exchange))
     files = material(settings)
     try:
         live = LiveIdentity(files)

@@ -60,6 +60,11 @@ class Leases:
         self.expire(now)
         return self._held.pop(id, None) is not None
 
+    def end(self, stream: str) -> None:
+        """End all of a stream."""
+        for id in [id for id, lease in self._held.items() if lease.stream == stream]:
+            del self._held[id]
+
     def expire(self, now: float) -> None:
         """Forget those whose time is over."""
         for id in [id for id, lease in self._held.items() if lease.ends_at <= now]:

@@ -8,14 +8,15 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from callboard.chassis.logs import RateLimited
 from callboard.media.leases import Renewed
 from callboard.media.streams import Stream, Track
 from callboard.sidecar.configured import Source
-from callboard.sidecar.course import Action, Course
+from callboard.sidecar.course import STALLED_S, Action, Course
 from callboard.sidecar.leases import Leases, TooMany
+from callboard.sidecar.pipeline.descriptions import NetworkCamera
 from callboard.sidecar.pipeline.files import describe_file
 from callboard.sidecar.pipeline.films import Film
 from callboard.sidecar.pipeline.running import BadPipeline, Figures, Pipeline, tracks_of
@@ -65,11 +66,14 @@ class Supervisor:
         self._listed: list[Stream] = []
         self._playing: dict[str, Film] = {}
         """By lease."""
+        self._played: dict[str, Figures] = {}
+        """By stream: what passed films that have ended."""
         for each in sources:
             described = describe(each)
             self._listed.append(described.stream)
             if each.per_viewer:
                 self._films[each.name] = described
+                self._played[each.name] = Figures()
             else:
                 self._running[each.name] = _Stream(each, described, bind, self)
 
@@ -92,11 +96,14 @@ class Supervisor:
 
     def streams(self) -> tuple[Stream, ...]:
         """What there is to be had."""
-        return tuple(self._listed)
+        running = self._running
+        return tuple(
+            running[each.name].described if each.name in running else each for each in self._listed
+        )
 
     def take(self, stream: str, host: str, ports: Mapping[str, int]) -> tuple[str, float]:
         """A new lease: its ID and how long it lasts. Raises NoSuchStream, NotPlayable, TooMany."""
-        described = next((each for each in self._listed if each.name == stream), None)
+        described = next((each for each in self.streams() if each.name == stream), None)
         if described is None:
             raise NoSuchStream(stream)
         if described.problem:
@@ -128,6 +135,7 @@ class Supervisor:
                 self._bind,
                 where,
                 lambda: self._holds(lease),
+                stream=film.stream.name,
                 duration_s=film.duration_s,
             )
         except BadPipeline as problem:
@@ -143,7 +151,8 @@ class Supervisor:
     def _forget_films(self) -> None:
         """With the lock held: one that has ended by a mistake takes its lease with it."""
         for id in [id for id, film in self._playing.items() if not film.is_alive()]:
-            del self._playing[id]
+            ended = self._playing.pop(id)
+            self._played[ended.stream].add(ended.figures)
             self._leases.release(id, time.monotonic())
 
     def film(self, lease: str) -> Film | None:
@@ -187,6 +196,11 @@ class Supervisor:
             each.woken.set()
         return known
 
+    def end_leases(self, stream: str) -> None:
+        """What was leased is not what there is now: whoever held it looks again."""
+        with self._lock:
+            self._leases.end(stream)
+
     def demand(self, stream: str) -> tuple[int, frozenset[tuple[str, str, int]]]:
         """How many leases a stream has, and where it is to go."""
         with self._lock:
@@ -200,15 +214,27 @@ class Supervisor:
         return [f"{name}: {problem}" for name, problem in found if problem is not None]
 
     def figures(self) -> dict[str, tuple[Figures, Course, int]]:
-        """By stream: what passed since its pipeline began, its course, and its leases."""
+        """By stream: what passed since its pipeline began, its course, and its leases. Of films
+        what passed all of them: those that have ended count on, as counters must not go back."""
         shared = {
             name: (each.figures, each.course, self.demand(name)[0])
             for name, each in self._running.items()
         }
-        idle = {
-            name: (Figures(), Course(on_demand=True), self.demand(name)[0]) for name in self._films
-        }
-        return shared | idle
+        return shared | {name: (*self._shown(name), self.demand(name)[0]) for name in self._films}
+
+    def _shown(self, stream: str) -> tuple[Figures, Course]:
+        """What passed the films of a stream; it runs while one of them is played, and misses
+        nothing: who watches each sees by its progress where it is."""
+        passed, course = Figures(), Course(on_demand=True)
+        with self._lock:
+            self._forget_films()
+            passed.add(self._played[stream])
+            films = [film for film in self._playing.values() if film.stream == stream]
+        for film in films:
+            passed.add(film.figures)
+        if any(film.plays for film in films):
+            course.started(time.monotonic())
+        return passed, course
 
 
 class _Stream(threading.Thread):
@@ -225,6 +251,11 @@ class _Stream(threading.Thread):
         self._limited = RateLimited(log, LOG_INTERVAL_S)
         self.stopping = threading.Event()
         self.woken = threading.Event()
+        self._missed: set[str] = set()
+        """Tracks of the pipeline that were told to be missed."""
+        self._untaken: set[str] = set()
+        """Kinds that a camera sends and nobody takes."""
+        self._reordered = False
         self.course = Course(on_demand=source.on_demand)
         self.figures = Figures()
         self.described, self._launch = described.stream, described.launch
@@ -237,14 +268,8 @@ class _Stream(threading.Thread):
                 pipeline.ask_keyframe(track.id)
 
     def run(self) -> None:
-        """Until `stopping`."""
-        if self.described.problem:
-            log.error(
-                "a stream is not playable",
-                extra={"stream": self._source.name, "reason": self.described.problem},
-            )
-            return
-        while not self.stopping.is_set():
+        """Until `stopping`, or until it turns out not to be playable."""
+        while not (self.stopping.is_set() or self.described.problem):
             self.woken.clear()
             try:
                 self._turn()
@@ -253,12 +278,23 @@ class _Stream(threading.Thread):
                 self._fail("an error of the sidecar: see its log")
             self.woken.wait(LOOK_S)
         self._end()
+        if self.described.problem:
+            log.error(
+                "a stream is not playable",
+                extra={
+                    "stream": self._source.name,
+                    "reason": self.described.problem,
+                    "path": str(self._source.path or ""),
+                },
+            )
 
     def _turn(self) -> None:
         leases, destinations = self._supervisor.demand(self._source.name)
         if self._pipeline is not None:
-            self.course.frame(self._pipeline.frame_at)
-            ended = self._pipeline.poll(0.0)
+            self.course.frame(self._pipeline.frame_at, self._pipeline.brought_at)
+            self._tell_missing()
+            self._look(self._pipeline)
+            ended = self._pipeline.poll(0.0) if self._pipeline is not None else None
             if ended is not None:
                 self._fail(ended)
         action = self.course.action(leases, time.monotonic())
@@ -287,8 +323,48 @@ class _Stream(threading.Thread):
         except BadPipeline as problem:
             self._fail(str(problem))
             return
+        self._missed.clear()
         self.course.started(time.monotonic())
         log.info("a stream begins", extra={"stream": self._source.name})
+
+    def _look(self, pipeline: Pipeline) -> None:
+        """At what comes of it, which only a camera itself can say."""
+        name, camera = self._source.name, self._source.camera
+        for kind, codec in tuple(pipeline.announced):
+            if camera is not None and not camera.takes(kind, codec) and kind not in self._untaken:
+                self._untaken.add(kind)
+                extra = {"stream": name, "track": kind, "codec": codec}
+                log.warning("what a camera sends is not taken: it is not configured", extra=extra)
+        if pipeline.reordered and not self._reordered:
+            self._reordered = True
+            extra = {"stream": name}
+            if camera is None:
+                log.warning("pictures are reordered: browsers show them in disorder", extra=extra)
+            else:
+                log.info("pictures are reordered: they are encoded anew", extra=extra)
+                self._encode_anew(camera)
+
+    def _encode_anew(self, camera: NetworkCamera) -> None:
+        """Begin anew with another codec, and listed with it. Once is for good: a camera does not
+        change its ways often, and what is encoded anew is right in any case."""
+        self._end()
+        self.course.stopped()
+        launch = camera.launch(anew=True)
+        try:
+            tracks, problem = tracks_of(launch), ""
+        except BadPipeline as failure:
+            tracks, problem = (), f"its pictures are reordered (B-frames): {failure}"
+        self._launch = launch
+        self.described = replace(self.described, tracks=tracks, problem=problem)
+        self._supervisor.end_leases(self._source.name)
+
+    def _tell_missing(self) -> None:
+        """Of each pipeline once."""
+        for track in self.course.missing(time.monotonic(), STALLED_S):
+            if track not in self._missed:
+                self._missed.add(track)
+                extra = {"stream": self._source.name, "track": track}
+                log.warning("a track is missed, the stream goes on without", extra=extra)
 
     def _fail(self, reason: str) -> None:
         self._end()

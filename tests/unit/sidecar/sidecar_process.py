@@ -80,11 +80,14 @@ class Sidecar:
         return self.process.wait(WITHIN_S * SLOW)
 
 
-def run(*flags: str) -> subprocess.CompletedProcess[str]:
-    """One that ends by itself."""
+def run(*flags: str, libraries: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """One that ends by itself; `libraries` has what it finds before Debian's."""
     argv = [PYTHON, "-m", "callboard.sidecar", "-log-json=false", *flags]
+    environ = _environ()
+    if libraries is not None:
+        environ["PYTHONPATH"] += f":{libraries}"
     return subprocess.run(
-        argv, env=_environ(), capture_output=True, text=True, timeout=WITHIN_S, check=False
+        argv, env=environ, capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
 
 

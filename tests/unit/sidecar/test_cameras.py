@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ from tests.unit.sidecar.sidecar_process import (
     Receiver,
     Sidecar,
     begins_keyframe,
+    lumas,
     running,
 )
 
 from callboard.media import rtp
+from callboard.media.streams import BITS_PER_SECOND_MAX
 from callboard.sidecar.configured import BadStreams, parse
 
 pytestmark = pytest.mark.slow
@@ -51,6 +54,8 @@ ENCODED = (
 MOUNTED = {
     "/plain": f"{ENCODED} audiotestsrc is-live=true ! audioconvert ! audioresample "
     "! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 pt=8",
+    "/reordered": f"{PICTURE} ! x264enc bframes=2 b-adapt=false key-int-max=25 "
+    "speed-preset=ultrafast ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96",
     "/aac": f"{ENCODED} audiotestsrc is-live=true ! avenc_aac ! rtpmp4gpay name=pay1 pt=97",
 }
 SECRET = "s3cret"
@@ -136,6 +141,58 @@ def test_what_browsers_do_not_take_of_a_camera_is_encoded_anew(
         assert audio.first_rtp().payload
 
 
+def test_reordered_pictures_of_a_camera_are_encoded_anew_once_that_is_seen(
+    tmp_path: Path, video: Receiver
+) -> None:
+    require("python3-gi", "gst-rtsp-server")
+    port = free_port()
+
+    def codecs() -> list[str]:
+        (listed,) = sidecar.ask("GET", "/streams").json()["streams"]
+        return [track["codec"] for track in listed["tracks"]]
+
+    def encoded_anew() -> bool:
+        sidecar.ask("PUT", f"/leases/{before}")
+        return codecs() == ["VP8"]
+
+    with sidecar_of(tmp_path, camera("gate", port, "/reordered", "")) as sidecar:
+        before = sidecar.take("gate", video=video)
+        assert codecs() == ["H264"], "nobody has seen its pictures"
+        with cameras(port):
+            eventually_sync(encoded_anew, 2 * WITHIN_S)
+            assert sidecar.ask("PUT", f"/leases/{before}").status == 404, "it was of H264"
+            video.drain()
+            sidecar.take("gate", video=video)
+            numbers = [picture[3].timestamp for picture in islice(lumas(video, WITHIN_S), 20)]
+        steps = [rtp.distance(b, a, 32) for a, b in pairwise(numbers)]
+        assert len(steps) == 19 and min(steps) > 0, "in the order they are shown"
+        assert sidecar.log.read_text().count("pictures are reordered") == 1
+
+
+def test_pictures_that_come_as_they_are_shown_are_passed_on(tmp_path: Path) -> None:
+    require("python3-gi", "gst-rtsp-server")
+    port = free_port()
+    with cameras(port), sidecar_of(tmp_path, camera("door", port, "/plain", "")) as sidecar:
+        frames = 'callboard_sidecar_frames_total{stream="door",track="video"}'
+        eventually_sync(lambda: sidecar.metric(frames) > 50, WITHIN_S)
+        (listed,) = sidecar.ask("GET", "/streams").json()["streams"]
+        assert [track["codec"] for track in listed["tracks"]] == ["H264"]
+        assert sidecar.ready().status == 200
+
+
+def test_sound_of_a_camera_that_is_not_taken_is_told_once(tmp_path: Path) -> None:
+    require("python3-gi", "gst-rtsp-server")
+    port = free_port()
+    frames = 'callboard_sidecar_frames_total{stream="yard",track="video"}'
+    with sidecar_of(tmp_path, camera("yard", port, "/aac", "")) as sidecar:
+        for _ in range(2):
+            with cameras(port):
+                eventually_sync(lambda: sidecar.metric(frames) > 0, 2 * WITHIN_S)
+            eventually_sync(lambda: sidecar.metric(frames) == 0, 2 * WITHIN_S)
+        told = [one for one in sidecar.log.read_text().splitlines() if "is not taken" in one]
+        assert len(told) == 1 and "yard" in told[0] and "MPEG4-GENERIC" in told[0]
+
+
 def test_a_camera_that_is_not_there_is_told_and_tried_again(tmp_path: Path) -> None:
     require("python3-gi")
     text = '[[streams]]\nname = "webcam"\nsource = "camera"\ndevice = "/dev/video99"\n'
@@ -164,7 +221,8 @@ def test_two_renditions_of_one_picture_are_tracks_of_one_stream(
     text = f"[[streams]]\nname = 'two'\nsource = 'launch'\npaced = false\nlaunch = '''{TWO}'''\n"
     with Receiver() as small, sidecar_of(tmp_path, text) as sidecar:
         (listed,) = sidecar.ask("GET", "/streams").json()["streams"]
-        assert [track["id"] for track in listed["tracks"]] == ["video", "video-2"]
+        aims = {track["id"]: track["bits_per_second"] for track in listed["tracks"]}
+        assert aims == {"video": 400_000, "video-2": 100_000}
         sidecar.take("two", **{"video": video, "video-2": small})
         best, least = video.first(_is_keyframe), small.first(_is_keyframe)
         assert best != least
@@ -174,6 +232,37 @@ def test_two_renditions_of_one_picture_are_tracks_of_one_stream(
         assert small.first(_is_keyframe)
         requests = 'callboard_sidecar_keyframe_requests_total{stream="two"}'
         eventually_sync(lambda: sidecar.metric(requests) > before, WITHIN_S)
+
+
+SMALL = "video/x-raw,format=I420,width=160,height=120"
+ENCODERS = {
+    "vp8": f"videotestsrc ! {SMALL} ! vp8enc target-bitrate=300000 ! queue ! rtpvp8pay name=video",
+    "vp9": f"videotestsrc ! {SMALL} ! vp9enc target-bitrate=200000 ! rtpvp9pay name=video",
+    "most": "videotestsrc ! vp8enc target-bitrate=2000000000 ! rtpvp8pay name=video",
+    "h264": f"videotestsrc ! {SMALL} ! x264enc bitrate=700 ! h264parse ! rtph264pay name=video",
+    "quality": f"videotestsrc ! {SMALL} ! x264enc pass=quant ! rtph264pay name=video",
+    "opus": "audiotestsrc ! opusenc bitrate=48000 ! rtpopuspay name=audio",
+    "pcma": "audiotestsrc ! alawenc ! rtppcmapay name=audio",
+    "unencoded": "udpsrc port=0 ! application/x-rtp ! rtpvp8depay ! rtpvp8pay name=video",
+}
+
+
+def test_what_an_encoder_aims_at_is_listed(tmp_path: Path) -> None:
+    require("python3-gi")
+    text = "".join(
+        f"[[streams]]\nname = '{name}'\nsource = 'launch'\non_demand = true\nlaunch = '{line}'\n"
+        for name, line in ENCODERS.items()
+    )
+    text += "[[streams]]\nname = 'pattern'\nsource = 'test'\non_demand = true\n"
+    with sidecar_of(tmp_path, text) as sidecar:
+        listed = sidecar.ask("GET", "/streams").json()["streams"]
+    assert [each["problem"] for each in listed] == [""] * len(listed)
+    aims = {each["name"]: [track["bits_per_second"] for track in each["tracks"]] for each in listed}
+    assert aims == {
+        "vp8": [300_000], "vp9": [200_000], "most": [BITS_PER_SECOND_MAX], "h264": [700_000],
+        "quality": [0], "opus": [48_000], "pcma": [0], "unencoded": [0],
+        "pattern": [900_000, 32_000],
+    }  # fmt: skip
 
 
 def _is_keyframe(data: bytes) -> bool:

@@ -109,3 +109,37 @@ def test_a_stream_that_nobody_wants_is_ready() -> None:
     course.action(0, LINGER_S)
     course.stopped()
     assert course.problem(1000.0) is None
+
+
+def test_one_track_that_comes_is_enough_to_go_on() -> None:
+    course = Course(on_demand=False)
+    course.action(0, 0.0)
+    course.started(0.0)
+    course.frame(5.0 + STALLED_S, {"video": 5.0 + STALLED_S, "audio": 0.0})
+    assert course.action(0, 5.1 + STALLED_S) is Action.WAIT
+
+
+def test_a_track_that_is_missed_beside_another_is_told() -> None:
+    course = Course(on_demand=False)
+    course.action(0, 100.0)
+    course.started(100.0)
+    course.frame(102.9, {"video": 102.9, "audio": 0.0})
+    assert course.problem(102.9) is None
+    course.frame(103.9, {"video": 103.9, "audio": 0.0})
+    assert course.problem(104.0) == "no frame of track audio yet"
+    course.frame(105.0, {"video": 105.0, "audio": 104.5})
+    assert course.problem(105.1) is None
+    course.frame(108.9, {"video": 108.9, "audio": 104.5})
+    assert course.problem(109.0) == "no frame of track audio for 4 s"
+    assert course.missing(109.0) == ("audio",)
+
+
+def test_nothing_is_missed_of_a_stream_that_rests() -> None:
+    course = Course(on_demand=True)
+    course.action(1, 0.0)
+    course.started(0.0)
+    course.frame(5.0, {"video": 5.0, "audio": 0.0})
+    course.action(0, LINGER_S)
+    course.stopped()
+    assert course.problem(LINGER_S) is None
+    assert course.missing(LINGER_S) == ()

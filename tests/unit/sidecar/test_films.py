@@ -27,7 +27,7 @@ from tests.unit.sidecar.sidecar_process import (
 
 from callboard.media import rtp
 from callboard.media.rtp import RtpPacket
-from callboard.sidecar.pipeline.reordering import may_reorder
+from callboard.sidecar.pipeline.reordering import is_bidirectional, may_reorder
 
 pytestmark = pytest.mark.slow
 
@@ -219,10 +219,39 @@ def test_a_file_that_cannot_be_played_is_listed_and_says_why(
 ) -> None:
     listed = {each["name"]: each for each in sidecar.ask("GET", "/streams").json()["streams"]}
     problem = listed["noise"]["problem"]
-    assert problem
+    assert problem.startswith("noise.webm: ") and "/" not in problem
     asked = {"stream": "noise", "ports": {"video": video.port}}
     refused = sidecar.ask("POST", "/leases", asked)
     assert (refused.status, refused.body.decode().strip()) == (409, problem)
+
+
+def test_what_films_send_is_counted_for_their_stream(sidecar: Sidecar) -> None:
+    def metric(family: str, track: str = "") -> float:
+        labels = 'stream="film"' + (f',track="{track}"' if track else "")
+        return sidecar.metric(f"callboard_sidecar_{family}{{{labels}}}")
+
+    def counted() -> list[float]:
+        by_track = [metric(f"{what}_total", "video") for what in ("frames", "octets")]
+        return [*by_track, metric("keyframes_total")]
+
+    with Receiver() as first, Receiver() as second:
+        leases = [sidecar.take("film", video=each) for each in (first, second)]
+        before = counted()
+        eventually_sync(lambda: counted()[0] >= before[0] + 50, 10.0)
+        assert (metric("running"), metric("ready"), metric("leases")) == (1, 1, 2)
+        played_s = sum(steer(sidecar, lease, "pause")["position_s"] for lease in leases)
+        assert metric("running") == 0, "nothing is played while all wait"
+        assert counted()[0] - before[0] >= 25 * played_s - 5, "both are counted"
+        assert all(now > then for now, then in zip(counted(), before, strict=True))
+        for lease in leases:
+            steer(sidecar, lease, "start")
+        assert metric("running") == 1
+        sent = counted()
+        assert all(now >= then for now, then in zip(sent, before, strict=True))
+        for lease in leases:
+            sidecar.ask("DELETE", f"/leases/{lease}")
+        assert metric("running") == 0
+        assert counted() >= sent, "a counter does not go back with a film's end"
 
 
 def test_nothing_is_sent_after_the_end_of_a_lease_whatever_is_asked_meanwhile(
@@ -290,3 +319,25 @@ def test_parameter_sets_that_cannot_be_read_may_reorder(data: bytes) -> None:
 def test_any_octets_are_read_without_harm(noise: bytes, is_set: bool) -> None:
     data = b"\1\x64\0\x1f\xff\xe1" + len(noise).to_bytes(2, "big") + noise if is_set else noise
     assert may_reorder(data) in (True, False)
+
+
+AUD, P_SLICE, B_SLICE, IDR = b"\x09\xf0", b"\x41\x9a\x24", b"\x01\x9e\x41", b"\x65\x88\x84"
+"""As x264 makes them: an access unit's delimiter, and the first octets of slices."""
+
+
+@pytest.mark.parametrize(
+    ("units", "is_one"),
+    [([B_SLICE], True), ([AUD, B_SLICE], True), ([AUD, P_SLICE], False), ([IDR, B_SLICE], True),
+     ([P_SLICE, B_SLICE], False), ([AUD], False), ([], False)],
+)  # fmt: skip
+def test_a_picture_between_others_is_known_by_its_first_slice(
+    units: list[bytes], is_one: bool
+) -> None:
+    for length_bytes in (1, 2, 4):
+        data = b"".join(len(unit).to_bytes(length_bytes, "big") + unit for unit in units)
+        assert is_bidirectional(data, length_bytes) is is_one
+
+
+@given(st.binary(max_size=80), st.integers(min_value=1, max_value=4))
+def test_any_octets_are_a_picture_or_none(noise: bytes, length_bytes: int) -> None:
+    assert is_bidirectional(noise, length_bytes) in (True, False)

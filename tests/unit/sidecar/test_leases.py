@@ -41,6 +41,15 @@ def test_a_released_lease_is_gone() -> None:
     assert not leases.renew(lease, 1.0)
 
 
+def test_all_leases_of_one_stream_end_at_once() -> None:
+    leases = _leases()
+    ended = leases.take("a", GATEWAY, {"video": 4000}, 0.0)
+    kept = leases.take("b", GATEWAY, {"video": 4002}, 0.0)
+    leases.end("a")
+    assert not leases.renew(ended, 1.0)
+    assert leases.renew(kept, 1.0)
+
+
 def test_several_leases_are_several_destinations() -> None:
     leases = _leases()
     leases.take("a", GATEWAY, {"video": 4000, "audio": 4002}, 0.0)

@@ -308,6 +308,9 @@ def test_a_file_is_played_over_and_over_without_a_gap(
         listed = sidecar.ask("GET", "/streams").json()["streams"]
         assert [each["problem"] == "" for each in listed] == [True, False, False]
         assert "WebM, Matroska and MP4 are played" in listed[1]["problem"]
+        told = [each["problem"] for each in listed[1:]]
+        assert [why.split(" ")[0].rstrip(":") for why in told] == ["jpeg.avi", "none.webm"]
+        assert not any(str(tmp_path) in why for why in told), "where files lie is nobody's business"
         with leased(sidecar, "film", video=video, audio=audio):
             video.first_rtp()
             arrived = [
@@ -359,6 +362,33 @@ def test_a_bad_streams_file_is_refused_in_one_line(tmp_path: Path) -> None:
     done = run(f"-streams={streams}")
     assert done.returncode == 1
     assert "cannot start" in done.stderr and "source is 'test', 'launch', 'file'" in done.stderr
+
+
+DEBIANS = "__path__ = ['/usr/lib/python3/dist-packages/cryptography']\n"
+"""Debian 12's makes a key well, and fails later."""
+
+
+@pytest.mark.parametrize(
+    ("library", "found"),
+    [
+        (f"{DEBIANS}__version__ = '38.0.4'", "38.0.4 is here"),
+        (f"{DEBIANS}__version__ = '41.0.7'", "41.0.7 is here"),
+        ("raise ModuleNotFoundError('no such module')", "none is here"),
+    ],
+)
+def test_an_exchange_is_refused_before_a_key_is_made_where_cryptography_is_too_old(
+    tmp_path: Path, library: str, found: str
+) -> None:
+    require("gst-launch-1.0")
+    package = tmp_path / "cryptography"
+    package.mkdir()
+    (package / "__init__.py").write_text(library)
+    identity, exchange = tmp_path / "identity", tmp_path / "exchange"
+    done = run(f"-identity={identity}", f"-exchange={exchange}", "-port=0", libraries=tmp_path)
+    assert done.returncode == 1
+    assert f"-exchange needs python3-cryptography 42 or newer, {found}" in done.stderr
+    assert "made a private key" not in done.stderr
+    assert not identity.exists() and not exchange.exists()
 
 
 def test_by_mutual_tls_only_a_gateway_takes_leases(tmp_path: Path, video: Receiver) -> None:

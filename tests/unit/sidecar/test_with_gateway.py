@@ -1,5 +1,5 @@
 """The sidecar and the gateway together, as processes that find each other in a catalog; films are
-watched by WHEP."""
+watched by WHEP, and a network camera is another than it was taken for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tests.harness.capabilities import require
 from tests.harness.eventually import eventually, eventually_sync
 from tests.harness.gateway_process import WITHIN_S, GatewayProcess
 from tests.harness.routed import Place
+from tests.harness.sockets import free_port
 from tests.harness.webrtc_client import WebRtcClient
 from tests.unit.sidecar.sidecar_process import running
+from tests.unit.sidecar.test_cameras import camera, cameras
 from tests.unit.sidecar.test_films import OPUS, VP8, encode
 
 from callboard.media.rtp import distance
@@ -23,13 +25,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def camera_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, camera_port: int) -> Iterator[GatewayProcess]:
     require("linux", "gst-launch-1.0", "python3-gi")
     folder = tmp_path_factory.mktemp("films")
     encode("webmmux", folder / "film.webm", VP8, OPUS)
     streams = folder / "streams.toml"
     streams.write_text(
         '[[streams]]\nname = "film"\nsource = "file"\npath = "film.webm"\nper_viewer = true\n'
+        + camera("gate", camera_port, "/reordered", "")
     )
     place = Place(folder)
     catalog = f"-catalog=http://{place.agent}:8500"
@@ -122,3 +130,18 @@ async def test_a_viewer_pauses_goes_elsewhere_and_goes_on_as_one_source(
                 for earlier, later in zip(track.timestamps, track.timestamps[1:], strict=False)
             ]
             assert min(steps) >= 0, "timestamps never go back"
+
+
+def test_a_camera_that_reorders_is_taken_anew_with_its_new_codec(
+    gateway: GatewayProcess, camera_port: int
+) -> None:
+    require("gst-rtsp-server")
+
+    def codec() -> str:
+        return str(gateway.streams()["gate"]["tracks"][0]["codec"])
+
+    eventually_sync(lambda: codec() == "H264", WITHIN_S)
+    with cameras(camera_port):
+        eventually_sync(lambda: codec() == "VP8", 2 * WITHIN_S)
+        eventually_sync(lambda: gateway.streams()["gate"]["state"] == "live", WITHIN_S)
+        eventually_sync(lambda: gateway.streams()["gate"]["tracks"][0]["keyframes"], WITHIN_S)

@@ -6,6 +6,7 @@ In every one the payloaders are named `video` and `audio`; `running` joins them 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from callboard.media.streams import AUDIO, VIDEO, Track
 from callboard.sidecar.pipeline.picture import HEIGHT, RATE, WIDTH
@@ -35,6 +36,14 @@ PAYLOADERS: Mapping[str, Track] = {
     "rtppcmapay": Track(AUDIO, AUDIO, "PCMA", 8_000, 8),
 }
 """What the payloaders of GStreamer make; the payload type is each one's own."""
+
+BITRATES: Mapping[str, tuple[str, int]] = {
+    "vp8enc": ("target-bitrate", 1),
+    "vp9enc": ("target-bitrate", 1),
+    "x264enc": ("bitrate", 1000),
+    "opusenc": ("bitrate", 1),
+}
+"""By which property an encoder is told what to aim at, and how many bits a second one of it is."""
 
 _RAW_VIDEO = f"video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={RATE}/1"
 _RAW_AUDIO = "audio/x-raw,rate=48000,channels=2"
@@ -81,6 +90,9 @@ DEMUXERS: Mapping[str, str] = {
 }
 """By the media type of a file."""
 
+INPUT = "-input"
+"""After a track's name: the element of a file's pipeline that this track comes in by."""
+
 _DECODE = "decodebin"
 _RAW_FILE_VIDEO = "videoconvert ! video/x-raw,format=I420"
 _RAW_FILE_AUDIO = f"audioconvert ! audioresample ! {_RAW_AUDIO}"
@@ -90,7 +102,10 @@ def file_pipeline(path: str, container: str, codecs: Iterable[tuple[str, bool]])
     """Tracks of a file whose media type is one of DEMUXERS, each of another media type; one that
     WebRTC does not know, or whose pictures are reordered (True), is encoded anew."""
     place = path.replace("\\", "\\\\").replace('"', '\\"')
-    tracks = (f"demux. ! {codec} ! queue ! {_sent(codec, reorders)}" for codec, reorders in codecs)
+    tracks = (
+        f"demux. ! {codec} ! queue name={_kind(codec)}{INPUT} ! {_sent(codec, reorders)}"
+        for codec, reorders in codecs
+    )
     return " ".join((f'filesrc location="{place}" ! {DEMUXERS[container]} name=demux', *tracks))
 
 
@@ -98,20 +113,30 @@ def _sent(codec: str, reorders: bool) -> str:
     payloader = FILE_PAYLOADERS.get(codec)
     if payloader is not None and not reorders:
         return f"{payloader} mtu={PACKET_BYTES_MAX}"
-    if codec.startswith("video/") or codec.startswith("image/"):
+    if _kind(codec) == VIDEO:
         return f"{_DECODE} ! {_RAW_FILE_VIDEO} ! {ENCODE_VP8}"
     return f"{_DECODE} ! {_RAW_FILE_AUDIO} ! {ENCODE_OPUS}"
 
 
+def _kind(codec: str) -> str:
+    return VIDEO if codec.startswith(("video/", "image/")) else AUDIO
+
+
 _SMALL = f"mtu={PACKET_BYTES_MAX}"
 CAMERA_VIDEO: Mapping[str, str] = {
-    "H264": f"rtph264depay ! {FILE_PAYLOADERS['video/x-h264']} {_SMALL}",
+    # (as AVC: the parameter set stands in the caps, for `running` to look at)
+    "H264": f"rtph264depay ! h264parse ! video/x-h264,stream-format=avc,alignment=au "
+    f"! {FILE_PAYLOADERS['video/x-h264'].removeprefix('h264parse ! ')} {_SMALL}",
     "VP8": f"rtpvp8depay ! {FILE_PAYLOADERS['video/x-vp8']} {_SMALL}",
     "VP9": f"rtpvp9depay ! {FILE_PAYLOADERS['video/x-vp9']} {_SMALL}",
     "H265": f"rtph265depay ! h265parse ! rtph265pay name={VIDEO} pt={VIDEO_PAYLOAD_TYPE} "
     f"config-interval=-1 {_SMALL}",
 }
 """What becomes of a network camera's picture, by its encoding name in RTP."""
+CAMERA_VIDEO_ANEW: Mapping[str, str] = {
+    "H264": f"rtph264depay ! {_DECODE} ! {_RAW_FILE_VIDEO} ! {ENCODE_VP8}",
+}
+"""The same where it turns out that pictures are reordered."""
 CAMERA_AUDIO: Mapping[str, str] = {
     "PCMU": f"rtppcmudepay ! rtppcmupay name={AUDIO} pt=0 {_SMALL}",
     "PCMA": f"rtppcmadepay ! rtppcmapay name={AUDIO} pt=8 {_SMALL}",
@@ -123,19 +148,39 @@ CAMERA_BUFFER_MS = 100
 CAMERA_TIMEOUT_US = 5_000_000
 
 
-def rtsp_pipeline(url: str, video: str, audio: str) -> str:
-    """What a network camera sends, asked for by RTSP over TCP (RFC 7826, RFC 2326). `video` and
-    `audio` are keys of the tables above, "" for none."""
-    place = url.replace("\\", "\\\\").replace('"', '\\"')
-    parts = [
-        f'rtspsrc name=camera location="{place}" protocols=tcp latency={CAMERA_BUFFER_MS} '
-        f"tcp-timeout={CAMERA_TIMEOUT_US}"
-    ]
-    for kind, codec, table in ((VIDEO, video, CAMERA_VIDEO), (AUDIO, audio, CAMERA_AUDIO)):
-        if codec:
-            wanted = f"application/x-rtp,media={kind},encoding-name={codec}"
-            parts.append(f"camera. ! {wanted} ! queue ! {table[codec]}")
-    return " ".join(parts)
+CAMERA = "camera"
+"""The element that asks a network camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCamera:
+    """What a network camera sends, asked for by RTSP over TCP (RFC 7826, RFC 2326)."""
+
+    url: str = field(repr=False)
+    video: str
+    """A key of CAMERA_VIDEO; "" for none."""
+    audio: str
+    """The same of CAMERA_AUDIO."""
+
+    def launch(self, *, anew: bool = False) -> str:
+        """Its pipeline; `anew`: its pictures, which are reordered, are encoded anew."""
+        place = self.url.replace("\\", "\\\\").replace('"', '\\"')
+        parts = [
+            f'rtspsrc name={CAMERA} location="{place}" protocols=tcp latency={CAMERA_BUFFER_MS} '
+            f"tcp-timeout={CAMERA_TIMEOUT_US}"
+        ]
+        videos = CAMERA_VIDEO_ANEW if anew else CAMERA_VIDEO
+        for kind, codec, table in (
+            (VIDEO, self.video, videos), (AUDIO, self.audio, CAMERA_AUDIO),
+        ):  # fmt: skip
+            if codec:
+                wanted = f"application/x-rtp,media={kind},encoding-name={codec}"
+                parts.append(f"{CAMERA}. ! {wanted} ! queue ! {table[codec]}")
+        return " ".join(parts)
+
+    def takes(self, kind: str, codec: str) -> bool:
+        """Whether this is what is taken of it."""
+        return codec == {VIDEO: self.video, AUDIO: self.audio}.get(kind, codec)
 
 
 def camera_pipeline(device: str) -> str:

@@ -32,21 +32,23 @@ class File:
 
 
 def describe_file(path: Path) -> File:
-    """What plays a file. Raises BadPipeline, with the reason."""
+    """What plays a file. Raises BadPipeline, with the reason: it is shown to everybody who may list
+    streams, so it names the file, not where it lies."""
     try:
         found = GstPbutils.Discoverer.new(LOOK_S * Gst.SECOND).discover_uri(path.as_uri())
     except GLib.Error as problem:
-        raise BadPipeline(f"{path}: {problem.message}") from None
+        why = problem.message.replace(path.as_uri(), path.name).replace(str(path), path.name)
+        raise BadPipeline(f"{path.name}: {why}") from None
     container = _type(found.get_stream_info())
     if container not in DEMUXERS:
-        raise BadPipeline(f"{path} is {container}: WebM, Matroska and MP4 are played")
+        raise BadPipeline(f"{path.name} is {container}: WebM, Matroska and MP4 are played")
     streams = [*found.get_video_streams()[:1], *found.get_audio_streams()[:1]]
     if not streams:
-        raise BadPipeline(f"{path} has neither picture nor sound")
+        raise BadPipeline(f"{path.name} has neither picture nor sound")
     missing = found.get_missing_elements_installer_details()
     if missing:
         names = ", ".join(each.split("|")[3] for each in missing if each.count("|") >= 3)
-        raise BadPipeline(f"{path}: GStreamer has no {names} here")
+        raise BadPipeline(f"{path.name}: GStreamer has no {names} here")
     codecs = [(_type(stream), _reorders(stream)) for stream in streams]
     return File(file_pipeline(str(path), container, codecs), found.get_duration() / 1e9)
 

@@ -45,11 +45,13 @@ class Film(threading.Thread):
         destinations: frozenset[Destination],
         held: Callable[[], bool],
         *,
+        stream: str,
         duration_s: float,
     ) -> None:
         """`held` says whether the lease still is. `duration_s` 0: not known. Raises
         BadPipeline."""
-        super().__init__(name="film", daemon=True)
+        super().__init__(name=f"film {stream}", daemon=True)
+        self.stream = stream
         self._launch = launch
         self._tracks = tracks
         self._bind = bind
@@ -67,6 +69,8 @@ class Film(threading.Thread):
         """Of the first packet of all."""
         self._sequences = {id: each.sequence for id, each in self._numbers.items()}
         self._pipeline: Pipeline | None = None
+        self.figures = Figures()
+        """Of all its stretches."""
         self.stopping = threading.Event()
         self._closed = False
         self._sockets: dict[str, Any] = {}
@@ -94,10 +98,9 @@ class Film(threading.Thread):
                 self._close()
 
     @property
-    def figures(self) -> Figures:
-        """Of the stretch that is played."""
-        pipeline = self._pipeline
-        return pipeline.figures if pipeline is not None else Figures()
+    def plays(self) -> bool:
+        """Whether a pipeline is there: not while it is paused, nor after its end."""
+        return self._pipeline is not None
 
     def progress(self) -> Progress:
         """Where it is."""
@@ -170,6 +173,7 @@ class Film(threading.Thread):
                 position_s=position_s,
                 numbers=numbers,
                 sockets=self._sockets,
+                figures=self.figures,
             )
             self._pipeline.send_to(self._destinations)
             self._pipeline.play()

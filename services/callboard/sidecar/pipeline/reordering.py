@@ -1,6 +1,6 @@
 """Whether pictures of H.264 are sent in another order than they are shown (B-frames): WebRTC shows
-them as they come. Pure. Source: ITU-T H.264 (08/2021), 7.3.2.1.1 and E.1.1; ISO/IEC 14496-15,
-5.3.3.1.
+them as they come. Pure. Source: ITU-T H.264 (08/2021), 7.3.2.1.1, 7.3.3 and E.1.1; ISO/IEC
+14496-15, 5.3.3.1.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ BASELINE = 66
 HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 """Those whose parameter sets say more of colours."""
 EXTENDED_SAR = 255
+SLICE = 1
+"""A nal_unit_type: of a picture that is none of a keyframe's (table 7-1)."""
+SLICE_TYPES, B = 5, 1
+"""A slice_type, modulo the first (table 7-6)."""
 AS_SHOWN = 2
 """A pic_order_cnt_type: the order is that of decoding."""
 
@@ -56,6 +60,24 @@ def may_reorder(codec_data: bytes) -> bool:
         return count == 0 or len(unit) < length or _may_reorder(unit)
     except IndexError:
         return True
+
+
+def is_bidirectional(access_unit: bytes, length_bytes: int) -> bool:
+    """Whether the first slice of a picture is of type B. Each NAL unit follows its length, of so
+    many octets; the end may be cut off. Of what cannot be read: False."""
+    at = 0
+    while at + length_bytes < len(access_unit):
+        size = int.from_bytes(access_unit[at : at + length_bytes], "big")
+        at += length_bytes
+        if access_unit[at] & 0x1F == SLICE:
+            bits = _Bits(access_unit[at + 1 : at + min(size, 16)])
+            try:
+                bits.unsigned()
+                return bits.unsigned() % SLICE_TYPES == B
+            except IndexError:
+                return False
+        at += size
+    return False
 
 
 def _may_reorder(unit: bytes) -> bool:

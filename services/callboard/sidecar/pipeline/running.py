@@ -16,9 +16,10 @@ from typing import Any
 
 import gi  # type: ignore[import-not-found] # Debian's own Python has it, and no stubs
 
-from callboard.media.streams import AUDIO, VIDEO, Track
+from callboard.media.streams import AUDIO, BITS_PER_SECOND_MAX, VIDEO, Track
 from callboard.sidecar.pipeline import picture
-from callboard.sidecar.pipeline.descriptions import PAYLOADERS, PICTURE
+from callboard.sidecar.pipeline.descriptions import BITRATES, CAMERA, INPUT, PAYLOADERS, PICTURE
+from callboard.sidecar.pipeline.reordering import is_bidirectional, may_reorder
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstNet", "1.0")
@@ -34,8 +35,14 @@ LATE_FRAMES = 5
 REPORT_NS = 1_000_000_000
 """Between two sender reports."""
 JOIN_S = 2.0
+SLICE_BYTES = 1024
+"""Of a picture, looked at for its first slice."""
 PREROLL_S = 5
 SEND_BUFFER_BYTES = 1 << 20
+QUALITIES = (4, 5)
+"""What x264enc's `pass` is where it aims at a quality, whatever that takes."""
+NOTHING = (Gst.EventType.GAP, Gst.EventType.EOS, Gst.EventType.SEGMENT_DONE)
+"""Say that a track has nothing for now."""
 _KEYFRAME = (
     "GstForceKeyUnit, running-time=(guint64)18446744073709551615, all-headers=(boolean)true, "
     "count=(uint)0"
@@ -59,7 +66,7 @@ class BadPipeline(ValueError):
 
 @dataclass
 class Figures:
-    """What passed one pipeline. Written by GStreamer's threads."""
+    """What passed one pipeline, or several, one after the other. Written by GStreamer's threads."""
 
     frames: dict[str, int] = field(default_factory=dict)
     """By track; of audio, packets of the encoder."""
@@ -69,6 +76,14 @@ class Figures:
     """PLI of gateways among them."""
     frame_at: dict[str, float] = field(default_factory=dict)
     """Of the last frame, by track: monotonic seconds."""
+
+    def add(self, other: Figures) -> None:
+        """What passed another."""
+        for sums, counts in ((self.frames, other.frames), (self.octets, other.octets)):
+            for track, count in tuple(counts.items()):
+                sums[track] = sums.get(track, 0) + count
+        self.keyframes += other.keyframes
+        self.keyframe_requests += other.keyframe_requests
 
 
 def start() -> None:
@@ -91,13 +106,34 @@ def tracks_of(description: str) -> tuple[Track, ...]:
         kind, known = id.partition("-")[0], PAYLOADERS.get(name)
         if known is None or known.kind != kind:
             raise BadPipeline(f"element `{id}` is a {name}: a payloader of {kind} is wanted")
-        made = dataclasses.replace(known, id=id, payload_type=payloader.get_property("pt"))
-        found.append(made)
+        payload_type, aim = payloader.get_property("pt"), _aim_of(payloader)
+        found.append(
+            dataclasses.replace(known, id=id, payload_type=payload_type, bits_per_second=aim)
+        )
     if len({(track.kind, track.codec) for track in found}) > len({track.kind for track in found}):
         raise BadPipeline("renditions of one track are of one codec")
     if not found:
         raise BadPipeline("no element is named `video` or `audio`: the payloaders are to be")
     return tuple(found)
+
+
+def _aim_of(payloader: Any) -> int:
+    """How many bits a second the encoder before a payloader aims at; 0: there is none, or it is
+    not known."""
+    element = payloader
+    while True:
+        pad = element.get_static_pad("sink")
+        peer = pad.get_peer() if pad is not None else None
+        element = peer.get_parent_element() if peer is not None else None
+        if element is None or element.get_factory() is None:
+            return 0
+        if "Encoder" in element.get_metadata("klass").split("/"):
+            break
+    name = element.get_factory().get_name()
+    if name not in BITRATES or (name == "x264enc" and element.get_property("pass") in QUALITIES):
+        return 0
+    key, bits = BITRATES[name]
+    return min(int(element.get_property(key)) * bits, BITS_PER_SECOND_MAX)
 
 
 class Pipeline:
@@ -114,12 +150,14 @@ class Pipeline:
         position_s: float = 0.0,
         numbers: Mapping[str, Numbers] | None = None,
         sockets: Mapping[str, Any] | None = None,
+        figures: Figures | None = None,
     ) -> None:
         """`bind` is the local IP address that is sent from. `paced`: packets wait for their time,
         as those of a file must. `looped`: it begins anew at its end. A file may begin at
         `position_s`: at the keyframe there or before. `numbers` and `sockets` (of `open_socket`,
-        which stay open) by track are for what follows another pipeline. Raises BadPipeline."""
-        self.figures = Figures()
+        which stay open) by track are for what follows another pipeline; so are `figures`, that go
+        on being counted. Raises BadPipeline."""
+        self.figures = figures if figures is not None else Figures()
         self._looped = looped
         self._position_ns = round(position_s * 1e9)
         self._numbers = numbers or {}
@@ -133,11 +171,25 @@ class Pipeline:
         self._sent_to: frozenset[Destination] = frozenset()
         self._hosts: frozenset[str] = frozenset()
         self._painter: threading.Thread | None = None
+        self.reordered = False
+        """Pictures of H.264 have come in another order than they are shown."""
+        self._length_bytes = 0
+        """Before each NAL unit, where pictures may be reordered; 0: they are not looked at."""
+        self.announced: list[tuple[str, str]] = []
+        """Kind and codec of what a camera of the network offers."""
+        self._resting: set[str] = set()
+        """Tracks of a looped file that have nothing to bring now: they have ended in this pass.
+        Written by GStreamer's threads, as the next."""
+        self._rested_at: dict[str, float] = {}
+        """When such a time was over."""
         self._rtpbin = _make("rtpbin")
         _set(self._rtpbin, "rtp-profile", "avpf")
         _set(self._rtpbin, "ntp-time-source", "ntp")
         self._rtpbin.set_property("rtcp-sync-send-time", False)
         self._pipeline.add(self._rtpbin)
+        camera = self._pipeline.get_by_name(CAMERA)
+        if camera is not None and camera.get_factory().get_name() == "rtspsrc":
+            camera.connect("select-stream", self._is_announced)
         try:
             for number, track in enumerate(tracks):
                 self._join(number, track, bind, paced)
@@ -182,8 +234,19 @@ class Pipeline:
 
     @property
     def frame_at(self) -> float:
-        """When the last frame came of the track that lags most; 0 before each track has one."""
-        return min(self.figures.frame_at.get(track, 0.0) for track in self._sinks)
+        """When the last frame came, of whatever track; 0 before there is one."""
+        return max((self.figures.frame_at.get(track, 0.0) for track in self._sinks), default=0.0)
+
+    @property
+    def brought_at(self) -> dict[str, float]:
+        """When each track last brought a frame, or last had none to bring; 0: not yet."""
+        now, frame_at, rested_at = time.monotonic(), self.figures.frame_at, self._rested_at
+        return {
+            track: now
+            if track in self._resting
+            else max(frame_at.get(track, 0.0), rested_at.get(track, 0.0))
+            for track in self._sinks
+        }
 
     def send_to(self, destinations: frozenset[Destination]) -> None:
         """Send there, and nowhere else, from now on."""
@@ -247,6 +310,14 @@ class Pipeline:
             Gst.PadProbeType.BUFFER | Gst.PadProbeType.BUFFER_LIST, self._passes, track.id
         )
         payloader.get_static_pad("sink").add_probe(Gst.PadProbeType.EVENT_UPSTREAM, self._upstream)
+        if track.codec == "H264":
+            payloader.get_static_pad("sink").add_probe(
+                Gst.PadProbeType.EVENT_DOWNSTREAM, self._is_formed
+            )
+        entry = self._pipeline.get_by_name(f"{track.id}{INPUT}") if self._looped else None
+        if entry is not None:
+            looked_at = Gst.PadProbeType.EVENT_DOWNSTREAM | Gst.PadProbeType.BUFFER
+            entry.get_static_pad("sink").add_probe(looked_at, self._is_read, track.id)
         numbers = self._numbers.get(track.id)
         if numbers is not None:
             payloader.set_property("ssrc", numbers.ssrc)
@@ -297,7 +368,38 @@ class Pipeline:
         figures.frame_at[track] = time.monotonic()
         if track.startswith(VIDEO) and not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT):
             figures.keyframes += 1
+        elif self._length_bytes and not self.reordered and track.startswith(VIDEO):
+            begin = buffer.extract_dup(0, min(SLICE_BYTES, buffer.get_size()))
+            self.reordered = is_bidirectional(begin, self._length_bytes)
         return Gst.PadProbeReturn.OK
+
+    def _is_read(self, _pad: Any, info: Any, track: str) -> Any:
+        """Of a file: something of a track, or that there is nothing now. Looked at where it comes
+        from the file: a decoder keeps the word of a gap until something follows."""
+        if info.type & Gst.PadProbeType.BUFFER:
+            if track in self._resting:
+                self._rested_at[track] = time.monotonic()
+                self._resting.discard(track)
+        elif info.get_event().type in NOTHING:
+            self._resting.add(track)
+        return Gst.PadProbeReturn.OK
+
+    def _is_formed(self, _pad: Any, info: Any) -> Any:
+        """How H.264 comes. A parameter set that does not say whether pictures are reordered is
+        common with cameras: theirs are looked at."""
+        event = info.get_event()
+        if event.type == Gst.EventType.CAPS:
+            data = event.parse_caps().get_structure(0).get_value("codec_data")
+            told = data.extract_dup(0, data.get_size()) if data is not None else b""
+            self._length_bytes = (told[4] & 3) + 1 if len(told) > 4 and may_reorder(told) else 0
+        return Gst.PadProbeReturn.OK
+
+    def _is_announced(self, _source: Any, _number: int, caps: Any) -> bool:
+        """A track that a camera offers; nothing changes by that."""
+        offered = caps.get_structure(0)
+        kind, codec = offered.get_string("media"), offered.get_string("encoding-name")
+        self.announced.append((kind or "", (codec or "").upper()))
+        return True
 
     def _upstream(self, _pad: Any, info: Any) -> Any:
         structure = info.get_event().get_structure()
