@@ -13,7 +13,7 @@ from callboard.fileserver.settings import PAGE
 LIVE = PAGE / "live"
 NAMES = {
     *("index.html", "live.css", "live.js", "watch.html", "watch.css", "watch.js"),
-    *("player.js", "words.js", "icon.svg"),
+    *("player.js", "film.js", "words.js", "icon.svg"),
 }
 SCRIPTS = {"index.html": "live.js", "watch.html": "watch.js"}
 LOADING = {"src", "href", "action"}
@@ -92,10 +92,12 @@ def test_a_script_names_elements_that_its_page_has(page: str) -> None:
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if name.endswith(".js")))
 def test_scripts_import_what_lies_beside_them_and_write_text_alone(name: str) -> None:
     code = code_of(name)
-    assert set(re.findall(r'from "([^"]+)"', code)) <= {"./player.js", "./words.js"}
+    beside = {"./player.js", "./film.js", "./words.js"}
+    assert set(re.findall(r'from "([^"]+)"', code)) <= beside
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", code)
     assert not re.search(r'"https?://', code)
 
 
-def test_the_player_imports_nothing() -> None:
-    assert not re.search(r"\bimport\b", code_of("player.js"))
+@pytest.mark.parametrize("name", ["player.js", "film.js"])
+def test_what_other_pages_may_take_imports_nothing(name: str) -> None:
+    assert not re.search(r"\bimport\b", code_of(name))

@@ -41,6 +41,7 @@ PREROLL_S = 5
 SEND_BUFFER_BYTES = 1 << 20
 QUALITIES = (4, 5)
 """What x264enc's `pass` is where it aims at a quality, whatever that takes."""
+ENDED = "the source has ended"
 NOTHING = (Gst.EventType.GAP, Gst.EventType.EOS, Gst.EventType.SEGMENT_DONE)
 """Say that a track has nothing for now."""
 _KEYFRAME = (
@@ -222,15 +223,24 @@ class Pipeline:
         wanted = Gst.MessageType.ERROR | Gst.MessageType.EOS | Gst.MessageType.SEGMENT_DONE
         message = self._bus.timed_pop_filtered(int(timeout_s * 1e9), wanted)
         if message is None:
-            return None
+            return ENDED if self._has_sent_all else None
         if message.type == Gst.MessageType.SEGMENT_DONE:
             return None if self._seek(Gst.SeekFlags.SEGMENT) else "it cannot begin anew"
         if message.type == Gst.MessageType.EOS:
-            return "the source has ended"
+            return ENDED
         error, detail = message.parse_error()
         where = message.src.get_name() if message.src is not None else ""
         said = (detail or "").strip().splitlines()
         return ": ".join(filter(None, (where, error.message, said[-1] if said else "")))[:500]
+
+    @property
+    def _has_sent_all(self) -> bool:
+        """Whether all RTP is sent. The pipeline's own word of that waits for the sinks of RTCP, too,
+        and rtpbin does not always end those: reports may come back at that moment."""
+        pads = (sink.get_static_pad("sink") for sink, _ in self._sinks.values())
+        return not self._looped and all(
+            pad.get_sticky_event(Gst.EventType.EOS, 0) is not None for pad in pads
+        )
 
     @property
     def frame_at(self) -> float:

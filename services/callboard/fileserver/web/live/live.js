@@ -1,5 +1,6 @@
 // The live page: what there is to watch, and one stream of it. All addresses are relative.
 
+import { FilmControls } from "./film.js";
 import { Player } from "./player.js";
 import { decoded, figuresOf, slowWords, stateWords } from "./words.js";
 
@@ -11,6 +12,7 @@ const at = (id) => document.getElementById(id);
 let streams = new Map(); // by name, as the gateway tells them
 let chosen = ""; // a name
 let player = null; // of what is chosen
+const film = new FilmControls(at("film"), (text) => showTrouble("hint", text));
 
 // ---------------------------------------------------------------------- the list
 
@@ -96,6 +98,7 @@ function choose(name) {
   }
   player?.stop();
   player = newPlayer(name);
+  film.follow("source" in stream ? null : player); // what all viewers share is no film
   showState(player);
   if (plays) player.play();
   else player.prepare();
@@ -128,11 +131,12 @@ function showChosen() {
 
 function showState({ state, reason, statistics }) {
   const runs = !["idle", "ended", "failed"].includes(state);
-  const soundOnly = state === "playing" && !statistics.width;
+  const shows = state === "playing" || state === "paused";
+  const soundOnly = shows && !statistics.width;
   at("state").dataset.state = state;
   put(at("state"), stateWords[state] ?? state);
   put(at("reason"), reason);
-  put(at("curtain"), soundOnly ? "sound only" : runs && state !== "playing" ? `${state} …` : "");
+  put(at("curtain"), soundOnly ? "sound only" : runs && !shows ? `${state} …` : "");
   at("watch").disabled = runs;
   at("stop").disabled = !runs;
   at("video").controls = state === "playing";

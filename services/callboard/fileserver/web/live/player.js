@@ -11,7 +11,7 @@
 //
 // Events, each with its own `detail`:
 //   state       {state, reason}  idle, connecting, playing, waiting (it goes on by itself: why),
-//                                failed (it does not: why), ended
+//                                failed (it does not: why), ended, paused (a film: see `held`)
 //   statistics  each half second, see `statistics`
 //   slow        {needs, gets}    the link is too slow, in bits per second; null: no longer
 //   muted       {muted}          the browser plays it without sound until a click calls unmute()
@@ -21,6 +21,7 @@
 
 const SDP = "application/sdp";
 const FRAGMENT = "application/trickle-ice-sdpfrag";
+const JSON_TYPE = "application/json";
 const TICK_MS = 500;
 const SAMPLES = 5; // ticks that figures are taken over
 const POST_MS = 15_000; // a stream on demand is opened meanwhile
@@ -65,6 +66,7 @@ class Session {
   gone = false; // the server does not know it any more
   asking = false;
   problem = "nothing comes";
+  held = null;
   samples = [];
   // Moments, 0 for none: answered, connected, playing since then, ICE disconnected since then and
   // restarted; when packets, these or answers to checks (heard), video and pictures decoded were
@@ -154,6 +156,24 @@ export class Player extends EventTarget {
     this.video.muted = false;
     this.#tell("muted", { muted: false });
     this.video.play().catch(() => {});
+  }
+
+  // URL of what the server has for this viewer; null while there is none.
+  get session() {
+    return this.#session?.url ?? null;
+  }
+
+  // Why nothing is meant to come ("": a film is paused); null: something is. For this session.
+  set held(why) {
+    if (!this.#session || this.#session.held === why) return;
+    this.#session.held = why;
+    this.#tickSoon(this.#session);
+  }
+
+  // Ask for something below the session, with the token; the answer is fetch's.
+  request(method, path, json) {
+    const body = json && JSON.stringify(json);
+    return this.#request(method, `${this.session}/${path}`, { type: body && JSON_TYPE, body });
   }
 
   #end(state, reason) {
@@ -381,13 +401,16 @@ export class Player extends EventTarget {
   }
 
   #judge(session, { now, frames, packets }) {
-    const { at } = session;
+    const { at, held } = session;
     const stillMs = now - at.frames;
     if (!at.connected) {
       if (now - at.answered > CONNECT_MS || at.lost) {
         this.#retry(`no way to ${placesOf(session.theirs)}`);
       }
-    } else if (now - at.packets >= SILENT_MS || at.lost) {
+    } else if (held !== null && !at.lost && now - at.heard < UNHEARD_MS) {
+      Object.assign(at, { playing: 0, packets: now, video: now, frames: now }); // none is missed
+      this.#become("paused", held);
+    } else if (held !== null || now - at.packets >= SILENT_MS || at.lost) {
       at.playing = 0;
       this.#silent(session, now);
     } else if (!session.hasVideo || document.hidden) {
