@@ -11,7 +11,7 @@ from make.programs import FILESERVER, GATEWAY, GATEWAY_PORT, HTTPS_PORT, SIDECAR
 from tests.harness.asking import http
 from tests.harness.capabilities import require
 from tests.harness.dropping import dropping
-from tests.harness.eventually import SLOW, eventually_sync
+from tests.harness.eventually import SLOW, eventually, eventually_sync
 from tests.harness.live_farm import WATCH
 from tests.harness.playing import Watching, chromium
 from tests.harness.sources import ROOT
@@ -95,10 +95,11 @@ async def watch_until_it_is_back(stack: Stack) -> None:
         await page.choose(TITLE)
         await page.press(WATCH)
         await page.plays()
-        await asyncio.to_thread(stack.kill, SIDECAR)
-        await page.shows("state", "waiting")
+        await asyncio.to_thread(stack.kill, SIDECAR)  # (the gateway's own pattern may step in)
+        assert await eventually(lambda: not live(stack), 30.0)
         await asyncio.to_thread(stack.start, SIDECAR)
         begun = time.monotonic()
+        assert await eventually(lambda: live(stack), 30.0)
         await page.shows("state", "playing")
         await page.plays()
         assert time.monotonic() - begun <= BACK_WITHIN_S
