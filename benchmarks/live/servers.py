@@ -19,8 +19,8 @@ NATIVE, PLAIN = "gateway, C helper", "gateway, Python"
 DEFAULT, TUNED = "Janus, default", "Janus, tuned"
 VIDEO_PORT, AUDIO_PORT = 5004, 5002
 JANUS_PORT, GATEWAY_PORT = 8088, 8889
-JANUS_FOLDER = Path("/usr/lib/x86_64-linux-gnu/janus")
-"""Of Debian's package, on amd64."""
+JANUS_FOLDER = next(Path("/usr/lib").glob("*-linux-gnu*/janus"), Path("/usr/lib/janus"))
+"""Of Debian's package."""
 
 JANUS_CONF = """
 general: {{

@@ -41,9 +41,9 @@ def servers(folder: Path) -> list[LiveServer]:
         if not isinstance(open_fanout(sock), NativeFanout):
             sys.exit("this needs a C compiler: apt-get install gcc libc6-dev")
     made: list[LiveServer] = [Gateway(folder, name) for name in (NATIVE, PLAIN)]
-    if janus_is_here():
-        made += [Janus(folder, name) for name in (DEFAULT, TUNED)]
-    return made
+    if not janus_is_here():
+        sys.exit(1)  # a claim beside a peer that is not there is none
+    return [*made, *(Janus(folder, name) for name in (DEFAULT, TUNED))]
 
 
 def stored(folder: Path, name: str, entries: list[Entry]) -> Path:

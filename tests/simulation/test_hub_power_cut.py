@@ -35,8 +35,8 @@ PUBLISHER = "tests.harness.powercut_publisher"
 IN_MEMORY = Path("/dev/shm")
 RUNS = 8
 CUTS = 26
-"""In one run. 208 in all; ten times as many with BUDGET=ci."""
-SCALE = 10 if os.environ.get("BUDGET") == "ci" else 1
+"""In one run. 208 in all; five times as many with BUDGET=ci."""
+SCALE = 5 if os.environ.get("BUDGET") == "ci" else 1
 READY_S = 20.0
 PROBLEMS_MAX = 20
 
