@@ -22,7 +22,9 @@ from callboard.gateway.session.session import Session, State
 from callboard.gateway.session.switching import Switch
 from callboard.gateway.stream.packet import Packet
 
-REPORT_INTERVAL_S = 1.0
+LOOK_S = 1.0
+"""Between two looks at what a viewer reports."""
+REPORT_INTERVAL_S = 2.0
 EARLY_REPORTS, EARLY_INTERVAL_S = 3, 0.25
 """The first ones follow quickly: a browser needs two of each track to play them in step."""
 RESENT_PER_S, RESENT_AT_ONCE = 300.0, 300
@@ -129,8 +131,10 @@ class Viewer(Session):
         self._switch: Switch | None = None
         self.on_slow: list[Callable[[Slow | None], None]] = []
         """Called when the link has become too slow, or is fast enough again."""
-        self._report_at = 0.0
+        self._look_at = self._report_at = 0.0
         self._reports = 0
+        # spread, so that not all viewers' reports go out in one step
+        self._spread = rng.uniform(0.75, 1.25)
         self._allowance = Allowance(RESENT_PER_S, RESENT_AT_ONCE)
         self._keyframes = Allowance(KEYFRAMES_PER_S, KEYFRAMES_AT_ONCE)
         peer.on_pair = self._moved
@@ -147,7 +151,7 @@ class Viewer(Session):
             if live.kind == VIDEO:
                 live = self._first(self.live.renditions(VIDEO), now)
             self._outlets[agreed.ssrc] = Outlet(live, agreed, self._leg(agreed))
-        self._report_at = now
+        self._look_at = self._report_at = now
         if not self.paused:
             self._begin(now)
 
@@ -163,13 +167,15 @@ class Viewer(Session):
     def tick(self, now: float) -> None:
         """Reports, and what became of the last second."""
         super().tick(now)
-        if self.state is not State.CONNECTED or now < self._report_at or self._bursts:
+        if self.state is not State.CONNECTED or self.paused or self._bursts:
             return
-        interval_s = EARLY_INTERVAL_S if self._reports < EARLY_REPORTS else REPORT_INTERVAL_S
-        # spread, so that not all viewers' reports go out in one step
-        self._report_at = now + interval_s * self._rng.uniform(0.75, 1.25)
-        if not self.paused:
+        if now >= self._report_at:
+            early = self._reports < EARLY_REPORTS
+            interval_s = EARLY_INTERVAL_S if early else REPORT_INTERVAL_S
+            self._report_at = now + interval_s * self._spread
             self._report(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S * self._spread
             self._choose(now)
             if self._joining is not None and self._joining.waits and self._video is not None:
                 self.live.want_keyframe(self._video.live, now)  # (who was asked may not have heard)
