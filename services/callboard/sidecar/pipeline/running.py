@@ -235,8 +235,8 @@ class Pipeline:
 
     @property
     def _has_sent_all(self) -> bool:
-        """Whether all RTP is sent. The pipeline's own word of that waits for the sinks of RTCP, too,
-        and rtpbin does not always end those: reports may come back at that moment."""
+        """Whether all RTP is sent. The pipeline's own word of that waits for the sinks of RTCP,
+        too, and rtpbin does not always end those: reports may come back at that moment."""
         pads = (sink.get_static_pad("sink") for sink, _ in self._sinks.values())
         return not self._looped and all(
             pad.get_sticky_event(Gst.EventType.EOS, 0) is not None for pad in pads
