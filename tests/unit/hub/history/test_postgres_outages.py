@@ -159,7 +159,9 @@ async def test_a_server_restarted_under_load_loses_and_doubles_nothing(
             if how == "kill":
                 server.kill()
             else:
-                server.stop(signal.SIGQUIT if how == "immediate" else signal.SIGINT)
+                # (it waits for clients that are about to say who they are: ours go on meanwhile)
+                number = signal.SIGQUIT if how == "immediate" else signal.SIGINT
+                await asyncio.to_thread(server.stop, number)
             await restart(server)
         await more()
         stop = True
@@ -356,7 +358,7 @@ async def test_a_promoted_server_that_lost_nothing_begins_an_epoch_and_hubs_go_o
     async with hubs(url, 2) as [first, second]:
         await first.publish("a", "b")
         await eventually(lambda: len(second.told) == 2)
-        server.stop(signal.SIGINT)
+        await asyncio.to_thread(server.stop, signal.SIGINT)
         (server.data / "recovery.signal").touch()
         (server.data / "recovery.signal").chmod(0o644)
         server.start("restore_command=false")  # it recovers to the end of what it has
