@@ -67,6 +67,8 @@ static uint64_t index_of(const struct leg *leg, uint16_t number) {
 static const struct sent *use(struct leg *leg, uint16_t number, const struct packet *packet) {
     uint64_t index = index_of(leg, number);
     if (index < leg->floor || index + REMEMBERED < leg->next) return NULL;
+    /* of before the first one, to other SRTP implementations (see numbering.py) */
+    if (leg->next > 0 && index >= leg->next - 1 + UNAMBIGUOUS) return NULL;
     struct sent *sent = &leg->sent[index % REMEMBERED];
     uint32_t lap = (uint32_t)(index / REMEMBERED + 1);
     if (sent->lap != lap) {

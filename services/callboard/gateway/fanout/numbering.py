@@ -104,4 +104,8 @@ class Memory:
         return self._is_within(index) and self._used[index % REMEMBERED] == index + 1
 
     def _is_within(self, index: int) -> bool:
+        if index >= self.next > 0:
+            # as RFC 3711 tells numbers (3.3.1) one further ahead is of before the first one, and a
+            # viewer that heard of it would have another rollover counter ever after
+            return index - self.next + 1 < UNAMBIGUOUS
         return index >= self._floor and index + REMEMBERED >= self.next

@@ -68,3 +68,17 @@ def test_what_is_too_old_is_not_known_and_a_number_of_the_next_lap_is() -> None:
     assert memory.next == 70_000
     known = [number for number in range(1 << 16) if memory.knows(number)]
     assert known == [number % (1 << 16) for number in range(70_000 - REMEMBERED, 70_000)]
+
+
+def test_number_of_before_the_first_is_refused_and_moves_nothing() -> None:
+    """Else the next one had another rollover counter, for those who take 65,535 for -1."""
+    memory = Memory()
+    assert memory.use(3, 0, 0)
+    assert memory.use(65_535, 0, 0) is None
+    assert memory.use(3 + (1 << 15), 0, 0) is None
+    assert memory.next == 4
+    assert memory.use(3 + (1 << 15) - 1, 0, 0)
+
+
+def test_first_number_may_be_any() -> None:
+    assert Memory().use(65_535, 0, 0) == Numbers(65_535, 0, 0)
