@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ LISTEN = {"tcp": "0A", "udp": "07"}
 
 ESTABLISHED = "01"
 
+_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
 Listening = tuple[str, int, str]
 """(address, port, "tcp" or "udp")"""
 
@@ -24,6 +27,19 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def port_to_publish(host: str = "127.0.0.1") -> int:
+    """Return a port of an address, free by TCP and UDP, that nobody is given who leaves the choice
+    to the kernel or to the engine: one that is said to the engine while it chooses others."""
+    given_from = int(_GIVEN.read_text().split()[0])
+    for port in random.sample(range(10_000, given_from), 100):
+        with suppress(OSError), socket.socket() as tcp:
+            tcp.bind((host, port))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.bind((host, port))
+                return port
+    raise OSError(f"no port from 10000 to {given_from} is free")
 
 
 def listening(pid: int) -> set[Listening]:
