@@ -34,15 +34,16 @@ ROUNDS = 3
 
 
 def servers(folder: Path) -> list[LiveServer]:
-    """Those that can be had here, the native gateway first; none of them runs yet."""
+    """Ours, the native one first, and Janus'; none of them runs yet. Ends the program without
+    Janus, or a C compiler."""
     build(LIBRARY)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         # (a gateway without it would send in Python, and be taken for the native one)
         if not isinstance(open_fanout(sock), NativeFanout):
             sys.exit("this needs a C compiler: apt-get install gcc libc6-dev")
     made: list[LiveServer] = [Gateway(folder, name) for name in (NATIVE, PLAIN)]
-    if not janus_is_here():
-        sys.exit(1)  # a claim beside a peer that is not there is none
+    if not janus_is_here():  # a claim beside a peer that is not there is none
+        sys.exit("no Janus beside us: apt-get install janus (make/bench-peers.sh)")
     return [*made, *(Janus(folder, name) for name in (DEFAULT, TUNED))]
 
 
