@@ -133,8 +133,8 @@ class Viewer(Session):
         """Called when the link has become too slow, or is fast enough again."""
         self._look_at = self._report_at = 0.0
         self._reports = 0
-        # spread, so that not all viewers' reports go out in one step
         self._spread = rng.uniform(0.75, 1.25)
+        """Of times between reports, so that not all viewers' go out in one step."""
         self._allowance = Allowance(RESENT_PER_S, RESENT_AT_ONCE)
         self._keyframes = Allowance(KEYFRAMES_PER_S, KEYFRAMES_AT_ONCE)
         peer.on_pair = self._moved
@@ -175,7 +175,7 @@ class Viewer(Session):
             self._report_at = now + interval_s * self._spread
             self._report(now)
         if now >= self._look_at:
-            self._look_at = now + LOOK_S * self._spread
+            self._look_at = now + LOOK_S
             self._choose(now)
             if self._joining is not None and self._joining.waits and self._video is not None:
                 self.live.want_keyframe(self._video.live, now)  # (who was asked may not have heard)
