@@ -170,8 +170,10 @@ export class Player extends EventTarget {
     this.#tickSoon(this.#session);
   }
 
-  // Ask for something below the session, with the token; the answer is fetch's.
-  request(method, path, json) {
+  // Ask for something below the session, with the token; the answer is fetch's. Without a session
+  // there is nothing to ask.
+  async request(method, path, json) {
+    if (this.session === null) throw new Error("nothing is watched");
     const body = json && JSON.stringify(json);
     return this.#request(method, `${this.session}/${path}`, { type: body && JSON_TYPE, body });
   }
