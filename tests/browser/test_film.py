@@ -4,7 +4,7 @@ it, and sees its end."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from signal import SIGKILL
 from typing import Any
@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Request
 from tests.harness.capabilities import require
-from tests.harness.eventually import eventually, eventually_sync
+from tests.harness.eventually import eventually_sync
 from tests.harness.live_farm import TITLE as LIVE
 from tests.harness.live_farm import WATCH, LiveFarm, live_farm
-from tests.harness.playing import WITHIN_S, Watchers, Watching, chromium
+from tests.harness.playing import WITHIN_S, Watchers, Watching, holds
 from tests.harness.routed import Place, identity
-from tests.unit.sidecar.sidecar_process import running
-from tests.unit.sidecar.test_films import encode
+from tests.unit.sidecar.sidecar_process import encode, running
 
 NAME, TITLE = "film", "A film"
 BARS_S, BLUE_S = 20, 20
@@ -82,12 +81,6 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFarm]:
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Watchers]:
-    async with chromium() as made:
-        yield made
-
-
-@pytest.fixture
 async def page(browser: Watchers, farm: LiveFarm) -> AsyncIterator[Watching]:
     """The live page, which plays the film."""
     async with watching(browser, farm) as made:
@@ -109,11 +102,6 @@ async def watching(
     assert page.complaints == []
 
 
-async def holds(fact: Callable[[], Awaitable[bool]]) -> None:
-    held: bool = await eventually(fact, WITHIN_S)
-    assert held
-
-
 def position(page: Watching) -> Locator:
     return page.page.get_by_role("slider", name="Position in seconds")
 
@@ -127,7 +115,7 @@ async def reaches(page: Watching, at_least_s: int) -> None:
     async def there() -> bool:
         return await position_s(page) >= at_least_s
 
-    await holds(there)
+    await holds(there, WITHIN_S)
 
 
 async def is_blue(page: Watching) -> bool:
@@ -151,6 +139,12 @@ async def test_a_paused_film_stands_still_and_goes_on_from_there(page: Watching)
     await page.press("Pause")
     await page.shows("film", "Play")
     await page.shows("state", "paused")
+
+    async def stands() -> bool:
+        """Whether what had come before is through."""
+        return len((await page.run(LOOK, 0.5))["pictures"]) == 1
+
+    await holds(stands, WITHIN_S)
     at_s, frames = await position_s(page), await page.frames()
     asked = asked_of(page, NAME, "progress")
     seen = await page.run(LOOK, PAUSED_S)
@@ -178,7 +172,7 @@ async def test_one_goes_elsewhere_once_the_range_is_let_go(page: Watching) -> No
     assert await page.shows("film", "0:30 / 0:40")
     assert sought == []
     await position(page).dispatch_event("change")
-    await holds(lambda: is_blue(page))
+    await holds(lambda: is_blue(page), WITHIN_S)
     assert [json.loads(each.post_data or "") for each in sought] == [{"position_s": 30}]
     await reaches(page, 30)
     await page.plays()
@@ -187,7 +181,7 @@ async def test_one_goes_elsewhere_once_the_range_is_let_go(page: Watching) -> No
     async def is_left() -> bool:
         return not await is_blue(page)
 
-    await holds(is_left)
+    await holds(is_left, WITHIN_S)
     assert await page.text("state") == "playing"
     assert await page.connections() == 1
 
@@ -242,7 +236,7 @@ async def test_what_all_viewers_share_has_no_such_controls(
     await page.shows("state", "paused")
     asked.clear()
     await page.choose(LIVE)
-    await holds(page.page.locator("#film").is_hidden)
+    await holds(page.page.locator("#film").is_hidden, WITHIN_S)
     await page.shows("state", "playing")
     await page.plays()
     assert not asked

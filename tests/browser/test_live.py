@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from tests.harness.eventually import SLOW, eventually
 from tests.harness.live_farm import TITLE, WATCH, LiveFarm, live_farm
 from tests.harness.pattern_sender import TITLE as SCRIPT
 from tests.harness.pattern_sender import PatternSender
-from tests.harness.playing import Watchers, Watching, chromium
+from tests.harness.playing import Watchers, Watching
 from tests.harness.routed import Place
 from tests.harness.sources import ROOT
 
@@ -38,12 +38,6 @@ pytestmark = pytest.mark.timeout(300)
 def farm(tmp_path: Path) -> Iterator[LiveFarm]:
     require("linux")
     with live_farm(Place(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Watchers]:
-    async with chromium() as made:
         yield made
 
 

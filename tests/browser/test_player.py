@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Dialog
 from tests.harness.eventually import eventually
-from tests.harness.playing import GESTURELESS, Watchers, Watching, chromium
+from tests.harness.playing import GESTURELESS, Watchers, Watching, chromium, holds
 from tests.harness.whep_stand import TITLE, Refusing, WhepStand, whep_stand
 
 RECOVERY_S = 5.0
@@ -23,12 +23,6 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture
 async def stand() -> AsyncIterator[WhepStand]:
     async with whep_stand() as made:
-        yield made
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Watchers]:
-    async with chromium() as made:
         yield made
 
 
@@ -48,13 +42,6 @@ async def playing(page: Watching) -> None:
     await page.press(WATCH)
     await page.plays()
     await page.shows("state", "playing")
-
-
-async def holds(
-    fact: Callable[[], Awaitable[bool]], within_s: float = 10, interval_s: float = 0.02
-) -> None:
-    held: bool = await eventually(fact, within_s, interval_s)
-    assert held
 
 
 # ---------------------------------------------------------------------------- watching

@@ -14,7 +14,7 @@ from playwright.async_api import Frame
 from tests.harness.capabilities import require
 from tests.harness.eventually import eventually
 from tests.harness.live_farm import LiveFarm, live_farm
-from tests.harness.playing import Watchers, Watching, chromium
+from tests.harness.playing import Watchers, Watching
 from tests.harness.routed import Place
 
 NAME = "test-pattern"
@@ -32,12 +32,6 @@ pytestmark = pytest.mark.timeout(300)
 def farm(tmp_path: Path) -> Iterator[LiveFarm]:
     require("linux")
     with live_farm(Place(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Watchers]:
-    async with chromium() as made:
         yield made
 
 

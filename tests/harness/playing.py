@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -265,6 +265,14 @@ class Watchers:
         page.set_default_timeout(WITHIN_S * 1000 * SLOW)
         await page.goto(url)
         return made
+
+
+async def holds(
+    fact: Callable[[], Awaitable[bool]], within_s: float = 10, interval_s: float = 0.02
+) -> None:
+    """Wait until something that a page is asked for is so. Raises AssertionError."""
+    held: bool = await eventually(fact, within_s, interval_s)
+    assert held
 
 
 @asynccontextmanager

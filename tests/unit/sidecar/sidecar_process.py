@@ -130,6 +130,12 @@ def running(
         process.wait(WITHIN_S)
 
 
+def encode(muxer: str, path: Path, *tracks: str) -> None:
+    """Make a file; tracks are what gst-launch-1.0 takes, and end in `! m.`."""
+    line = f"{muxer} name=m ! filesink location={path} {' '.join(tracks)}"
+    subprocess.run(["gst-launch-1.0", "-q", *line.split()], check=True, timeout=60)
+
+
 class Receiver:
     """One UDP port that RTP comes to."""
 

@@ -3,11 +3,9 @@ have to be encoded anew."""
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import av
@@ -22,6 +20,7 @@ from tests.unit.sidecar.sidecar_process import (
     Receiver,
     Sidecar,
     begins_keyframe,
+    encode,
     running,
 )
 
@@ -43,11 +42,6 @@ VP8 = f"{PICTURE} ! vp8enc deadline=1 keyframe-max-dist=25 ! queue ! m."
 OPUS = f"{SOUND} ! opusenc ! queue ! m."
 AAC = f"{SOUND} ! avenc_aac ! queue ! m."
 H264 = f"{PICTURE} ! x264enc key-int-max=25 speed-preset=ultrafast bframes={{}} ! h264parse ! m."
-
-
-def encode(muxer: str, path: Path, *tracks: str) -> None:
-    line = f"{muxer} name=m ! filesink location={path} {' '.join(tracks)}"
-    subprocess.run(["gst-launch-1.0", "-q", *line.split()], check=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +177,25 @@ def test_one_goes_elsewhere_in_a_film_and_it_ends(sidecar: Sidecar, video: Recei
     assert (waiting["state"], waiting["position_s"]) == ("paused", 4.0)
     assert steer(sidecar, lease, "start")["state"] == "playing"
     eventually_sync(lambda: 3.0 <= progress(sidecar, lease)["position_s"] < 7.0, 5.0)
+    sidecar.ask("DELETE", f"/leases/{lease}")
+
+
+def test_end_of_a_film_is_told_though_reports_come_back(
+    sidecar: Sidecar, video: Receiver, audio: Receiver
+) -> None:
+    """They keep the pipeline's own end from coming, sometimes: rtpbin then leaves sinks of RTCP
+    without theirs."""
+    lease = sidecar.take("film", video=video, audio=audio)
+    ssrc = video.first_rtp().ssrc
+    for _ in range(4):
+        assert steer(sidecar, lease, "seek", {"position_s": SECONDS - 1.0})["state"] == "playing"
+
+        def has_ended() -> bool:
+            for _ in video.packets(0.3):
+                video.ask_keyframe(ssrc)
+            return bool(progress(sidecar, lease)["state"] == "ended")
+
+        eventually_sync(has_ended, 10.0)
     sidecar.ask("DELETE", f"/leases/{lease}")
 
 

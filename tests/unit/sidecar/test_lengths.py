@@ -3,14 +3,12 @@ one that never comes."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.harness.capabilities import require
 from tests.harness.eventually import eventually_sync
-from tests.unit.sidecar.sidecar_process import Sidecar, running
+from tests.unit.sidecar.sidecar_process import Sidecar, encode, running
 
 from callboard.sidecar.course import STALLED_S
 
@@ -37,23 +35,15 @@ MUTE = (
 )
 
 
-def encode(path: Path, made: tuple[str, float, str, float, str]) -> None:
-    muxer, seen_s, video, heard_s, audio = made
-    line = (
-        f"{muxer} name=m ! filesink location={path} "
-        f"{SEEN.format(round(25 * seen_s))} ! {video} ! queue ! m. "
-        f"{HEARD.format(round(50 * heard_s))} ! {audio} ! queue ! m."
-    )
-    subprocess.run(["gst-launch-1.0", "-q", *line.split()], check=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     require("gst-launch-1.0", "python3-gi")
     folder = tmp_path_factory.mktemp("lengths")
     text = f"[[streams]]\nname = 'mute'\nsource = 'launch'\npaced = false\nlaunch = '''{MUTE}'''\n"
-    for name, made in MADE.items():
-        encode(folder / name, made)
+    for name, (muxer, seen_s, video, heard_s, audio) in MADE.items():
+        seen, heard = SEEN.format(round(25 * seen_s)), HEARD.format(round(50 * heard_s))
+        tracks = (f"{seen} ! {video} ! queue ! m.", f"{heard} ! {audio} ! queue ! m.")
+        encode(muxer, folder / name, *tracks)
         text += f"[[streams]]\nname = '{name}'\nsource = 'file'\npath = '{name}'\n"
     streams = folder / "streams.toml"
     streams.write_text(text)

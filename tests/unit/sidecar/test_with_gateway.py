@@ -15,9 +15,9 @@ from tests.harness.gateway_process import WITHIN_S, GatewayProcess
 from tests.harness.routed import Place
 from tests.harness.sockets import free_port
 from tests.harness.webrtc_client import WebRtcClient
-from tests.unit.sidecar.sidecar_process import running
+from tests.unit.sidecar.sidecar_process import encode, running
 from tests.unit.sidecar.test_cameras import camera, cameras
-from tests.unit.sidecar.test_films import OPUS, VP8, encode
+from tests.unit.sidecar.test_films import OPUS, VP8
 
 from callboard.media.rtp import distance
 
