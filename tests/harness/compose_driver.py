@@ -36,7 +36,7 @@ from tests.harness.faults import (
     write_offset,
 )
 from tests.harness.guard import Guard
-from tests.harness.sockets import port_to_publish
+from tests.harness.sockets import free_port
 from tests.harness.stack import (
     HTTP_PORT,
     NAMES,
@@ -144,7 +144,7 @@ class ComposeStack:
             raise StackFailure("no .env: run `make images` first")
         ports = dict.fromkeys(PORTS, "0")
         # (viewers are told of this one: the engine cannot choose it later)
-        ports["MEDIA_PORT"] = str(port_to_publish())
+        ports["MEDIA_PORT"] = str(free_port())
         variables = {**ports, "SUBNET": subnet, "COMPOSE_PROJECT_NAME": self.project}
         variables |= {"ADVERTISE_IPS": ""}
         # (said in any case: .env may have a profile of its user's)
@@ -152,7 +152,7 @@ class ComposeStack:
         variables |= {"HUB_STORE": STORE if self.plan.hubs else ""}
         variables |= {"TURN_HOST": "localhost" if self.plan.turn else ""}
         if self.plan.turn:  # (viewers are told of the ports: the engine cannot choose them later)
-            variables |= {"TURN_PORT": str(port_to_publish()), "TURNS_PORT": str(port_to_publish())}
+            variables |= {"TURN_PORT": str(free_port()), "TURNS_PORT": str(free_port())}
         own = self._scratch / "tests.env"
         environment.write(own, variables)
         files = ["docker-compose.yml"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.harness.asking import http
 from tests.harness.eventually import SLOW, eventually_sync
+from tests.harness.sockets import free_port
 
 WITHIN_S = 30.0
 
@@ -27,7 +28,7 @@ class GatewayProcess:
     def __init__(self, folder: Path, *flags: str, host: str = "127.0.0.1") -> None:
         """`flags` come after ours, and win."""
         self.host = host
-        self.ports = free_ports(host)
+        self.ports = {name: free_port(host) for name in (*PORTS, "health")}
         self.url = f"http://{host}:{self.ports['port']}"
         self.health_url = f"http://{host}:{self.ports['health']}"
         self.folder = folder
@@ -101,24 +102,3 @@ class GatewayProcess:
 
     def __exit__(self, *_: object) -> None:
         self.end(signal.SIGKILL)
-
-
-def free_ports(host: str) -> dict[str, int]:
-    """A port for each listener, TCP and UDP, free a moment ago; all differ."""
-    sockets: list[socket.socket] = []
-    found: dict[str, int] = {}
-    try:
-        while len(found) < len(PORTS) + 1:
-            stream, datagram = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sockets += [stream, datagram]
-            stream.bind((host, 0))
-            number = int(stream.getsockname()[1])
-            try:
-                datagram.bind((host, number))
-            except OSError:
-                continue
-            found[(*PORTS, "health")[len(found)]] = number
-    finally:
-        for each in sockets:
-            each.close()
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import random
 import socket
 import sys
@@ -16,30 +17,25 @@ LISTEN = {"tcp": "0A", "udp": "07"}
 
 ESTABLISHED = "01"
 
-_GIVEN = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_CHOICE = range(10_100, 32_768)
+"""Below those that Linux gives by itself (net.ipv4.ip_local_port_range), as the engine does; above
+10,080, which browsers refuse (WHATWG Fetch, 2.10)."""
+_chosen = itertools.cycle(random.sample(_CHOICE, len(_CHOICE)))
 
 Listening = tuple[str, int, str]
 """(address, port, "tcp" or "udp")"""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of an address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def port_to_publish(host: str = "127.0.0.1") -> int:
-    """Return a port of an address, free by TCP and UDP, that nobody is given who leaves the choice
-    to the kernel or to the engine: one that is said to the engine while it chooses others."""
-    given_from = int(_GIVEN.read_text().split()[0])
-    for port in random.sample(range(10_000, given_from), 100):
-        with suppress(OSError), socket.socket() as tcp:
-            tcp.bind((host, port))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                udp.bind((host, port))
+    """Return a port of an address that was free by TCP and UDP a moment ago. Nobody is given it who
+    leaves the choice to the kernel or to the engine, and who asks again gets another one."""
+    for port in itertools.islice(_chosen, len(_CHOICE)):
+        with suppress(OSError), socket.socket() as stream:
+            stream.bind((host, port))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+                datagram.bind((host, port))
                 return port
-    raise OSError(f"no port from 10000 to {given_from} is free")
+    raise OSError(f"no port of {host} from {_CHOICE[0]} to {_CHOICE[-1]} is free")
 
 
 def listening(pid: int) -> set[Listening]:

@@ -16,7 +16,7 @@ from make.programs import CERTIFIED, HUB, ISSUER, ROOT
 from tests.harness.asking import addresses
 from tests.harness.catalog import resolve
 from tests.harness.compose_driver import PORTS, ComposeStack
-from tests.harness.sockets import port_to_publish
+from tests.harness.sockets import free_port
 from tests.harness.stack import AGENTS, NAMES, Stack
 
 pytestmark = pytest.mark.only("containers")
@@ -237,7 +237,7 @@ def _compose(**variables: str) -> Iterator[list[str]]:
 def test_plain_docker_compose_up_works(stack: Stack) -> None:
     """Beside another stack, by another SUBNET and another project name alone."""
     project = f"callboard-test-{uuid.uuid4().hex[:8]}"
-    ports = dict.fromkeys(PORTS, "0") | {"MEDIA_PORT": str(port_to_publish())}
+    ports = dict.fromkeys(PORTS, "0") | {"MEDIA_PORT": str(free_port())}
     subnet = environment.free_subnet(None, environment.taken_networks(project))
     with _compose(COMPOSE_PROJECT_NAME=project, SUBNET=subnet, **ports) as services:
         assert sorted(services) == [f"{name} healthy" for name in sorted(NAMES)]

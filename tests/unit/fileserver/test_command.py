@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.harness.eventually import SLOW, eventually_sync
+from tests.harness.sockets import free_port
 from tests.harness.static_server import Issuing, put
 
 from callboard.chassis.flags import FlagError
@@ -116,9 +117,7 @@ def test_hup_takes_changes_at_once(tmp_path: Path) -> None:
 
 def test_health_tells_what_it_does(tmp_path: Path) -> None:
     root = article(tmp_path)
-    with socket.socket() as free:
-        free.bind((ADDRESS, 0))
-        port = free.getsockname()[1]
+    port = free_port(ADDRESS)
     with running(root, "-port=0", f"-health={ADDRESS}:{port}"):
         eventually_sync(lambda: url_of(root), timeout_s=20)
         with urllib.request.urlopen(f"http://{ADDRESS}:{port}/readyz", timeout=10) as answer:
