@@ -63,6 +63,13 @@ async def test_the_chosen_stream_is_shown_and_sounds_in_order(
     assert page.complaints == []
 
 
+async def test_pictures_are_kept_until_their_sound_is_out(page: Watching) -> None:
+    await playing(page)
+    kept = "Object.fromEntries(connections.at(-1).getReceivers()"
+    kept += ".map((each) => [each.track.kind, each.jitterBufferTarget]))"
+    assert await page.run(kept) == {"video": 60, "audio": None}
+
+
 async def test_a_click_costs_one_request(page: Watching, stand: WhepStand) -> None:
     await eventually(lambda: stand.count("OPTIONS") == 1)
     assert stand.count("POST") == 0

@@ -2,9 +2,11 @@
 
     apart_ms = await lip_sync(page, seconds=30)     # of each flash, its beep's time less its own
 
-A flash is seen when the browser means to show its picture (requestVideoFrameCallback); a beep is
-heard when its first sample comes out of the connection, into a graph of Web Audio. Both are read
-past the player.
+A flash is seen when the browser means to show its picture (requestVideoFrameCallback). A beep is
+heard when its first sample has left the connection (the timestamp of its AudioData) and gone
+through the sound device (AudioContext.outputLatency), which a browser counts when it brings the two
+together. Both are read past the player. Web Audio's source of a MediaStream would tell more or
+less: as many blocks as a busy moment leaves in it stay there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from tests.harness.playing import Watching
 
 from callboard.gateway.sources.picture import HEIGHT, PATCH, WIDTH
 
-QUIET_S = 0.3
+QUIET_MS = 300.0
 """Between beeps; what is loud after less is the same one."""
 LOUD = 0.15
 """Amplitude; the beep has 0.4 and the tone between 0.03."""
@@ -26,26 +28,30 @@ _WATCH = """async ([seconds, left, top, loud, quiet]) => {
   const video = document.querySelector('video'), canvas = document.createElement('canvas');
   canvas.width = canvas.height = 8;
   const drawing = canvas.getContext('2d', {willReadFrequently: true});
-  const context = new AudioContext(), analyser = context.createAnalyser();
+  const context = new AudioContext();
   await context.resume();
-  analyser.fftSize = 32768;
-  context.createMediaStreamSource(new MediaStream(video.srcObject.getAudioTracks()))
-    .connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
-  const flashes = [], beeps = [], until = performance.now() + 1000 * seconds;
-  let white = true, heardAt = -Infinity, doneAt = context.currentTime + 0.7;
-  const listen = () => {
-    analyser.getFloatTimeDomainData(samples);
-    const [now, at] = [performance.now(), context.currentTime];
-    for (let index = 0; index < samples.length; index += 1) {
-      const moment = at - (samples.length - index) / context.sampleRate;
-      if (moment <= doneAt || Math.abs(samples[index]) < loud) continue;
-      if (moment - heardAt > quiet) beeps.push(now - 1000 * (at - moment));
-      heardAt = moment;
+  const track = video.srcObject.getAudioTracks()[0].clone();
+  const processor = new MediaStreamTrackProcessor({track, maxBufferSize: 500});
+  const reader = processor.readable.getReader();
+  const flashes = [], beeps = [], samples = new Float32Array(48000);
+  const until = performance.now() + 1000 * seconds;
+  let white = true, heardAt = performance.now() + 700;
+  const listen = async () => {
+    for (;;) {
+      const {done, value} = await reader.read();
+      if (done) return;
+      const {numberOfFrames, sampleRate, timestamp} = value;
+      value.copyTo(samples, {planeIndex: 0, format: 'f32-planar'});
+      value.close();
+      for (let index = 0; index < numberOfFrames; index += 1) {
+        if (Math.abs(samples[index]) < loud) continue;
+        const moment = timestamp / 1000 + 1000 * index / sampleRate;
+        if (moment - heardAt > quiet) beeps.push(moment + 1000 * context.outputLatency);
+        heardAt = Math.max(heardAt, moment);
+      }
     }
-    doneAt = Math.max(doneAt, at - 1 / context.sampleRate);
   };
-  const timer = setInterval(listen, 100);
+  const listening = listen();
   await new Promise((done) => {
     const look = (now, {expectedDisplayTime}) => {
       const [x, y] = [left * video.videoWidth, top * video.videoHeight];
@@ -58,8 +64,9 @@ _WATCH = """async ([seconds, left, top, loud, quiet]) => {
     video.requestVideoFrameCallback(look);
     setTimeout(done, 1000 * seconds + 5000);
   });
-  clearInterval(timer);
-  listen();
+  await reader.cancel();
+  await listening;
+  track.stop();
   await context.close();
   return [flashes, beeps];
 }"""
@@ -82,5 +89,5 @@ class LipSync:
 async def lip_sync(page: Watching, seconds: float) -> LipSync:
     """Watch and listen to a page that plays the test pattern."""
     left, top = (PATCH[0] + PATCH[2] / 2) / WIDTH, (PATCH[1] + PATCH[3] / 2) / HEIGHT
-    flashes, beeps = await page.run(_WATCH, [seconds, left, top, LOUD, QUIET_S])
+    flashes, beeps = await page.run(_WATCH, [seconds, left, top, LOUD, QUIET_MS])
     return LipSync(tuple(flashes), tuple(beeps))

@@ -42,6 +42,7 @@ const SERVERS_MS = 3_600_000; // credentials of ICE servers end
 const SLOW_MS = 5_000; // between two questions whether the link is too slow
 const LOSSY = 0.02; // share of packets; over it that is asked
 const LATE_MS = 500; // in the jitter buffer; the same
+const KEPT_MS = 60; // of pictures in the jitter buffer, at least; see keepPictures
 
 // An answer that is not the one hoped for.
 class Refusal extends Error {
@@ -356,6 +357,7 @@ export class Player extends EventTarget {
       video.requestVideoFrameCallback((at) => {
         if (session !== this.#session) return;
         this.firstFrameMs ??= at - this.#clickedAt;
+        keepPictures(session.pc);
         this.#tickSoon(session);
       });
     }
@@ -584,6 +586,16 @@ const codecsOf = (sdp) => {
   const named = [...sdp.matchAll(/^a=rtpmap:\d+ ([^/\s]+)/gm)].map(([, name]) => name);
   return [...new Set(named)].join(", ");
 };
+
+// A browser lets sound out some 60 ms after it came (its jitter buffer and the device have it so
+// long) and pictures at once, and takes ten seconds to even out what is over 30 ms between the two.
+// So pictures wait for sound from the second one on; the first is shown when it is there.
+function keepPictures(pc) {
+  const received = pc.getTransceivers().filter((each) => each.currentDirection === "recvonly");
+  const [sound, pictures] = ["audio", "video"].map((kind) =>
+    received.find(({ receiver }) => receiver.track.kind === kind)?.receiver);
+  if (sound && pictures) pictures.jitterBufferTarget = KEPT_MS;
+}
 
 // The ICE servers of a Link header (RFC 9725, 4.6).
 function iceServersOf(link) {
