@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from tests.harness.lip_sync import lip_sync
 from tests.harness.live_farm import TITLE, WATCH, LiveFarm, live_farm
 from tests.harness.pattern_sender import TITLE as SCRIPT
 from tests.harness.pattern_sender import PatternSender
-from tests.harness.playing import WITHIN_S, Watching, chromium
+from tests.harness.playing import WITHIN_S, Watchers, Watching
 from tests.harness.routed import Place, identity
 from tests.unit.sidecar.sidecar_process import running
 
@@ -51,9 +51,8 @@ def sidecar(farm: LiveFarm, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-async def page(farm: LiveFarm) -> AsyncIterator[Watching]:
-    async with chromium() as browser:
-        yield await browser.open(farm.live)
+async def page(browser: Watchers, farm: LiveFarm) -> Watching:
+    return await browser.open(farm.live)
 
 
 async def belong_together(page: Watching, seconds: float) -> None:

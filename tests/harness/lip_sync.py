@@ -1,12 +1,13 @@
 """Whether picture and sound of the test pattern belong together where they come out of a browser.
 
-    apart_ms = await lip_sync(page, seconds=30)     # of each flash, its beep's time less its own
+    seen = await lip_sync(page, seconds=30)
+    seen.apart_ms                      # of each flash, its beep's time less its own
 
 A flash is seen when the browser means to show its picture (requestVideoFrameCallback). A beep is
 heard when its first sample has left the connection (the timestamp of its AudioData) and gone
 through the sound device (AudioContext.outputLatency), which a browser counts when it brings the two
-together. Both are read past the player. Web Audio's source of a MediaStream would tell more or
-less: as many blocks as a busy moment leaves in it stay there.
+together. Both are read past the player. Web Audio would not do: its source of a MediaStream keeps
+as many blocks of sound as a busy moment has left in it.
 """
 
 from __future__ import annotations

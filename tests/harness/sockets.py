@@ -20,7 +20,8 @@ ESTABLISHED = "01"
 _CHOICE = range(10_100, 32_768)
 """Below those that Linux gives by itself (net.ipv4.ip_local_port_range), as the engine does; above
 10,080, which browsers refuse (WHATWG Fetch, 2.10)."""
-_chosen = itertools.cycle(random.sample(_CHOICE, len(_CHOICE)))
+_begin = random.randrange(len(_CHOICE))
+_chosen = itertools.cycle(itertools.chain(_CHOICE[_begin:], _CHOICE[:_begin]))
 
 Listening = tuple[str, int, str]
 """(address, port, "tcp" or "udp")"""

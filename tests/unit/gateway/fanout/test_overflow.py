@@ -22,6 +22,7 @@ from tests.unit.gateway.fanout.viewers import (
 )
 
 from callboard.gateway.fanout.native import NativeFanout
+from callboard.gateway.fanout.numbering import REMEMBERED
 from callboard.gateway.fanout.plain import PlainFanout
 from callboard.gateway.ports import Address, Group, Leg
 
@@ -205,7 +206,7 @@ def _run(open_fanout: OpenFanout, acts: list[Act]) -> tuple[list[bytes], tuple[i
                 leg.send(packet(n, payload, timestamp=place) for n in range(first, first + count))
         screen.close()
         end = leg.next_number
-        known = sum(leg.was_sent(n % (1 << 16)) for n in range(end - 1100, end + 3))
+        known = sum(leg.was_sent(n % (1 << 16)) for n in range(end - REMEMBERED - 2, end + 3))
         return pair.sent, (leg.packets, leg.dropped, leg.next_number, known)
 
 
