@@ -588,7 +588,7 @@ const codecsOf = (sdp) => {
 };
 
 // A browser lets sound out some 60 ms after it came (its jitter buffer and the device have it so
-// long) and pictures at once, and takes ten seconds to even out what is over 30 ms between the two.
+// long) and pictures at once, and takes up to 20 s to even out what is over 30 ms between the two.
 // So pictures wait for sound from the second one on; the first is shown when it is there.
 function keepPictures(pc) {
   const received = pc.getTransceivers().filter((each) => each.currentDirection === "recvonly");
