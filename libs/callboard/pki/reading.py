@@ -73,6 +73,9 @@ def certificates_of(body: bytes, where: str) -> tuple[x509.Certificate, ...]:
         for one in found:
             _touch(one.subject, one.issuer, one.not_valid_after_utc, one.not_valid_before_utc)
             _touch(one.extensions, one.public_key(), one.serial_number)
+            if one.public_bytes(serialization.Encoding.DER)[-len(one.signature) - 1]:
+                # (it may be good all the same, and these bits nobody has signed)
+                raise ValueError("its signature is not of whole bytes")
     return found
 
 

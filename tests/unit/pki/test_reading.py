@@ -104,6 +104,17 @@ def test_any_certificate_that_can_be_read_is_judged(data: st.DataObject) -> None
         verification.verify(found, [AUTHORITY.certificate], LEAF.certificate.not_valid_before_utc)
 
 
+def test_signature_that_says_it_has_unused_bits_is_refused() -> None:
+    """They are read by who may accept it; a signature that ends in a bit of 0 stays good."""
+    leaves = (AUTHORITY.leaf().certificate for _ in range(200))
+    leaf = next(each for each in leaves if not each.signature[-1] & 1)
+    der = bytearray(der_of(certificates.pem(leaf)))
+    assert der[-len(leaf.signature) - 1] == 0
+    der[-len(leaf.signature) - 1] = 1
+    with pytest.raises(Unreadable, match=r"x\.pem: .*signature is not of whole bytes"):
+        reading.certificates_of(pem_of(bytes(der), CERTIFICATE), "x.pem")
+
+
 def test_all_certificates_and_lists_of_a_file_are_read() -> None:
     other = CA("other")
     two = CERTIFICATE + certificates.pem(other.certificate)
