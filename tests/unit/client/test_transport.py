@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,11 @@ class Mute:
             with connection:
                 if connection.recv(65536):
                     self.asked += 1
+                    # (to close before all is read would be a reset)
+                    connection.shutdown(socket.SHUT_WR)
+                    with suppress(OSError):
+                        while connection.recv(65536):
+                            pass
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
